@@ -1,0 +1,163 @@
+//! LQR: steer a linear system to the origin at the least quadratic cost.
+//!
+//! Two decoupled dimensions without units. The observation is the state `s`, the action `a` has two components and is
+//! not clipped:
+//!
+//! ```text
+//! s' = A s + B a ,        A = B = 0.9 I
+//! ```
+//!
+//! - **Reset**: both components from `U(-3, 3)`.
+//! - **Reward**: `-(sᵀ Q s + aᵀ R a)` of the state before the step, `Q = diag(0.9, 0.1)`, `R = diag(0.1, 0.9)`.
+//! - **End**: never.
+//! - **Source**: the side task of RT-PG's authors (arXiv 2506.06178), in two dimensions and without bounds on state and
+//!   action.
+//!
+//! The expected return of every linear Gaussian policy, and the best one, are known in closed form: see [`optimum`].
+
+use rand::{Rng, RngExt};
+
+use crate::{Environment, StepError, Transition, contract};
+
+pub mod optimum;
+
+/// Name in the registry.
+pub const NAME: &str = "lqr";
+/// Components of an observation.
+pub const OBSERVATION_SIZE: usize = 2;
+/// Components of an action.
+pub const ACTION_SIZE: usize = 2;
+/// Steps of a trajectory unless the caller says otherwise.
+pub const HORIZON: usize = 50;
+
+/// The diagonal of `A`, by which the state reaches the next state.
+pub const STATE_DYNAMICS: [f64; 2] = [0.9, 0.9];
+/// The diagonal of `B`, by which the action reaches the next state.
+pub const ACTION_DYNAMICS: [f64; 2] = [0.9, 0.9];
+/// The diagonal of `Q`, the cost of the state.
+pub const STATE_COST: [f64; 2] = [0.9, 0.1];
+/// The diagonal of `R`, the cost of the action.
+pub const ACTION_COST: [f64; 2] = [0.1, 0.9];
+/// Bound of every component of an initial state.
+pub const RESET_BOUND: f64 = 3.0;
+
+/// The state `s`.
+pub type State = [f64; OBSERVATION_SIZE];
+/// The action `a`.
+pub type Action = [f64; ACTION_SIZE];
+
+/// The state after a step.
+pub fn dynamics(state: State, action: Action) -> State {
+    std::array::from_fn(|d| STATE_DYNAMICS[d] * state[d] + ACTION_DYNAMICS[d] * action[d])
+}
+
+/// The reward of a step from `state`.
+pub fn reward(state: State, action: Action) -> f64 {
+    -weighted_square(STATE_COST, state) - weighted_square(ACTION_COST, action)
+}
+
+/// `xᵀ diag(weights) x`.
+fn weighted_square(weights: [f64; 2], x: [f64; 2]) -> f64 {
+    weights[0] * x[0] * x[0] + weights[1] * x[1] * x[1]
+}
+
+/// The environment; see the [module](self) for its definition.
+#[derive(Clone, Debug, Default)]
+pub struct LinearQuadratic {
+    /// `None` before the first reset.
+    state: Option<State>,
+}
+
+impl LinearQuadratic {
+    /// An environment that waits for its first reset.
+    pub const fn new() -> Self {
+        Self { state: None }
+    }
+}
+
+impl Environment for LinearQuadratic {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn observation_size(&self) -> usize {
+        OBSERVATION_SIZE
+    }
+
+    fn action_size(&self) -> usize {
+        ACTION_SIZE
+    }
+
+    fn reset(&mut self, random: &mut dyn Rng, observation: &mut [f64]) {
+        let state: State = std::array::from_fn(|_| random.random_range(-RESET_BOUND..RESET_BOUND));
+        contract::write(NAME, observation, &state);
+        self.state = Some(state);
+    }
+
+    fn step(
+        &mut self,
+        action: &[f64],
+        _random: &mut dyn Rng,
+        observation: &mut [f64],
+    ) -> Result<Transition, StepError> {
+        let (state, action) = contract::admit(NAME, self.state, action)?;
+        let (next, reward) = (dynamics(state, action), reward(state, action));
+        // A failed check ends the trajectory.
+        self.state = None;
+        contract::check_finite(NAME, "the reward", &[reward])?;
+        contract::check_finite(NAME, "the state", &next)?;
+        contract::write(NAME, observation, &next);
+        self.state = Some(next);
+        Ok(Transition { reward, terminated: false })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::{assert_close, assert_resets_uniformly, generator};
+
+    /// `0.9 · 1² + 0.1 · 2² + 0.1 · 0.5² + 0.9 · 1² = 2.225`.
+    #[test]
+    fn steps_as_computed_by_hand() {
+        let mut environment = LinearQuadratic { state: Some([1.0, 2.0]) };
+        let mut observation = [0.0; OBSERVATION_SIZE];
+        let transition = environment.step(&[0.5, -1.0], &mut generator(0), &mut observation).unwrap();
+        assert_close(&observation, &[1.35, 0.9], 1e-15);
+        assert_close(&[transition.reward], &[-2.225], 1e-15);
+        assert!(!transition.terminated);
+    }
+
+    #[test]
+    fn an_overflow_ends_the_trajectory_with_an_error() {
+        let mut environment = LinearQuadratic { state: Some([1.0, 2.0]) };
+        let error = environment.step(&[1e200, 0.0], &mut generator(0), &mut [0.0; 2]).unwrap_err();
+        let reason = "the reward is -inf".to_owned();
+        assert_eq!(error, StepError::Unstable { environment: "lqr", reason });
+        let error = environment.step(&[0.0, 0.0], &mut generator(0), &mut [0.0; 2]).unwrap_err();
+        assert_eq!(error, StepError::NotRunning { environment: "lqr" });
+    }
+
+    #[test]
+    fn resets_in_a_square() {
+        for index in 0..OBSERVATION_SIZE {
+            assert_resets_uniformly(&mut LinearQuadratic::new(), index, [-3.0, 3.0], |o| o[index]);
+        }
+    }
+
+    fn plane() -> impl Strategy<Value = [f64; 2]> {
+        [-10.0..10.0, -10.0..10.0]
+    }
+
+    proptest! {
+        #[test]
+        fn is_linear_in_the_state_and_quadratic_in_the_cost(s in plane(), a in plane(), k in -5.0..5.0) {
+            let (scaled_s, scaled_a) = (s.map(|x| k * x), a.map(|x| k * x));
+            assert_close(&dynamics(scaled_s, scaled_a), &dynamics(s, a).map(|x| k * x), 1e-12);
+            assert_close(&[reward(scaled_s, scaled_a)], &[k * k * reward(s, a)], 1e-12);
+            prop_assert!(reward(s, a) <= 0.0);
+        }
+    }
+}
