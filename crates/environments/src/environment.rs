@@ -2,6 +2,8 @@
 
 use rand::Rng;
 
+use crate::drawing::Scene;
+
 /// What one step returns beside the next observation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Transition {
@@ -154,4 +156,9 @@ pub trait Environment: Send {
         random: &mut dyn Rng,
         observation: &mut [f64],
     ) -> Result<Transition, StepError>;
+
+    /// Draws the environment in its present state; nothing unless it says how.
+    fn draw(&self, scene: &mut Scene) {
+        let _ = scene;
+    }
 }

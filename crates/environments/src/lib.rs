@@ -13,9 +13,12 @@
 pub mod batch;
 pub mod cart_pole;
 mod contract;
+pub mod drawing;
 mod environment;
 pub mod linear_quadratic;
 pub mod mountain_car;
+#[cfg(feature = "mujoco")]
+pub mod mujoco;
 pub mod pendulum;
 pub mod registry;
 #[cfg(test)]

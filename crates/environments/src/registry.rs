@@ -1,5 +1,9 @@
 //! The built-in environments by name.
 
+#[cfg(feature = "mujoco")]
+use crate::mujoco::{
+    Definition, HALF_CHEETAH, HOPPER, INVERTED_PENDULUM, MujocoEnvironment, SWIMMER, WALKER2D,
+};
 use crate::{Environment, cart_pole, linear_quadratic, mountain_car, pendulum};
 
 /// What stopped the construction of an environment.
@@ -55,7 +59,39 @@ pub const ENTRIES: &[Entry] = &[
         horizon: linear_quadratic::HORIZON,
         construct: || Ok(Box::new(linear_quadratic::LinearQuadratic::new())),
     },
+    #[cfg(feature = "mujoco")]
+    body(&HALF_CHEETAH, "run forward on two legs, in MuJoCo", || simulated(&HALF_CHEETAH)),
+    #[cfg(feature = "mujoco")]
+    body(&HOPPER, "jump forward on one leg, in MuJoCo", || simulated(&HOPPER)),
+    #[cfg(feature = "mujoco")]
+    body(&INVERTED_PENDULUM, "balance a pole on a cart, in MuJoCo", || simulated(&INVERTED_PENDULUM)),
+    #[cfg(feature = "mujoco")]
+    body(&SWIMMER, "swim forward with three links, in MuJoCo", || simulated(&SWIMMER)),
+    #[cfg(feature = "mujoco")]
+    body(&WALKER2D, "walk forward on two legs, in MuJoCo", || simulated(&WALKER2D)),
 ];
+
+/// The entry of a body simulated by MuJoCo.
+#[cfg(feature = "mujoco")]
+const fn body(
+    definition: &Definition,
+    summary: &'static str,
+    construct: fn() -> Result<Box<dyn Environment>, ConstructionError>,
+) -> Entry {
+    Entry {
+        name: definition.name(),
+        summary,
+        observation_size: definition.observation_size(),
+        action_size: definition.action_size(),
+        horizon: definition.horizon(),
+        construct,
+    }
+}
+
+#[cfg(feature = "mujoco")]
+fn simulated(definition: &'static Definition) -> Result<Box<dyn Environment>, ConstructionError> {
+    Ok(Box::new(MujocoEnvironment::new(definition)?))
+}
 
 /// A name that is not in the registry.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,0 +1,72 @@
+//! At most 256 colours for a whole animation.
+//!
+//! The pictures are made of few flat colours and their blends along the edges, so the most frequent colours, found
+//! with four bits a channel, leave nothing to be seen of the reduction.
+
+use std::collections::HashMap;
+
+use tiny_skia::Pixmap;
+
+/// Bits kept of a channel when colours are counted.
+const BITS: u32 = 5;
+const BUCKETS: usize = 1 << (3 * BITS);
+
+/// The colours of an animation.
+pub(super) struct Palette {
+    colours: Vec<[u8; 3]>,
+    /// Index of the nearest colour of each bucket.
+    nearest: Vec<u8>,
+}
+
+fn colours(picture: &Pixmap) -> impl Iterator<Item = [u8; 3]> {
+    picture.pixels().iter().map(|pixel| [pixel.red(), pixel.green(), pixel.blue()])
+}
+
+fn bucket(colour: [u8; 3]) -> usize {
+    colour.iter().fold(0, |index, &channel| (index << BITS) | usize::from(channel >> (8 - BITS)))
+}
+
+fn distance(one: [u8; 3], other: [u8; 3]) -> u32 {
+    one.iter().zip(other).map(|(&a, b)| u32::from(a.abs_diff(b)).pow(2)).sum()
+}
+
+impl Palette {
+    /// The colours that are most frequent in `pictures`.
+    pub(super) fn of<'a>(pictures: impl IntoIterator<Item = &'a Pixmap>) -> Self {
+        let mut counts: HashMap<[u8; 3], u64> = HashMap::new();
+        for picture in pictures {
+            for colour in colours(picture) {
+                *counts.entry(colour).or_default() += 1;
+            }
+        }
+        // One colour a bucket: the most frequent one, with the weight of them all.
+        let mut buckets: HashMap<usize, ([u8; 3], u64, u64)> = HashMap::new();
+        for (&colour, &count) in &counts {
+            let (best, most, total) = buckets.entry(bucket(colour)).or_insert((colour, 0, 0));
+            *total += count;
+            if (count, colour) > (*most, *best) {
+                (*best, *most) = (colour, count);
+            }
+        }
+        let mut ranked: Vec<_> = buckets.into_values().map(|(colour, _, total)| (total, colour)).collect();
+        ranked.sort_unstable_by(|one, other| other.cmp(one));
+        let colours: Vec<_> = ranked.into_iter().map(|(_, colour)| colour).take(256).collect();
+
+        let mut nearest = vec![0; BUCKETS];
+        for &colour in counts.keys() {
+            let best = (0..colours.len()).min_by_key(|&index| distance(colours[index], colour));
+            nearest[bucket(colour)] = best.unwrap_or_default() as u8;
+        }
+        Self { colours, nearest }
+    }
+
+    /// Red, green and blue of every colour in turn.
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        self.colours.concat()
+    }
+
+    /// The picture as indices of colours.
+    pub(super) fn indices(&self, picture: &Pixmap) -> Vec<u8> {
+        colours(picture).map(|colour| self.nearest[bucket(colour)]).collect()
+    }
+}
