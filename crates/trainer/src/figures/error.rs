@@ -39,8 +39,10 @@ pub enum FigureError {
         /// The value.
         value: f64,
     },
-    /// The picture does not fit into memory as pixels.
-    #[error("a picture of {width} x {height} pixels is too large")]
+    /// The picture has too many pixels for a PNG.
+    #[error(
+        "a picture of {width} x {height} pixels is too large for PNG: show fewer bars or series, or write SVG"
+    )]
     TooLarge {
         /// Width in pixels.
         width: f64,

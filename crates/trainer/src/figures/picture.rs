@@ -130,10 +130,10 @@ impl Picture {
         svg::encode(self)
     }
 
-    /// The picture as a PNG file, [`PIXEL_RATIO`](raster::PIXEL_RATIO) pixels to a CSS pixel.
+    /// The picture as a PNG file, three pixels to a CSS pixel (288 to the inch).
     ///
     /// # Errors
-    /// [`FigureError::TooLarge`] when the pixels do not fit into memory.
+    /// [`FigureError::TooLarge`] beyond 128 Mi pixels.
     pub fn to_png(&self) -> Result<Vec<u8>, FigureError> {
         raster::encode(self, &Font::embedded()?)
     }

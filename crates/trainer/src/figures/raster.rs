@@ -11,11 +11,14 @@ use super::picture::{Anchor, Colour, Fill, Picture, Shape, Stroke};
 /// Pixels to a CSS pixel: 288 pixels to the inch, enough for print.
 pub(super) const PIXEL_RATIO: f64 = 3.0;
 
+/// The largest picture: half a gigabyte of pixels, some hundreds of bars.
+const LARGEST: f64 = 128.0 * 1024.0 * 1024.0;
+
 /// Rasterises `picture` and encodes it as PNG with its resolution noted.
 pub(super) fn encode(picture: &Picture, font: &Font) -> Result<Vec<u8>, FigureError> {
     let (width, height) = ((picture.width * PIXEL_RATIO).round(), (picture.height * PIXEL_RATIO).round());
-    let mut pixels =
-        Pixmap::new(width as u32, height as u32).ok_or(FigureError::TooLarge { width, height })?;
+    let pixels = if width * height <= LARGEST { Pixmap::new(width as u32, height as u32) } else { None };
+    let mut pixels = pixels.ok_or(FigureError::TooLarge { width, height })?;
     let Colour(red, green, blue) = PAPER;
     pixels.fill(tiny_skia::Color::from_rgba8(red, green, blue, 255));
     for shape in &picture.shapes {

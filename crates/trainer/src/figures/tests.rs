@@ -140,6 +140,15 @@ fn bars_without_budget_or_without_any_value() {
 }
 
 #[test]
+fn too_many_bars_for_pixels_are_refused() {
+    let bar = Bar { label: "bar".into(), value: 1.0, ..Bar::default() };
+    let figure = ThresholdBars { bars: vec![bar; 2000], ..ThresholdBars::default() };
+    let picture = figure.draw().unwrap();
+    assert!(matches!(picture.to_png(), Err(FigureError::TooLarge { .. })));
+    assert_eq!(count(&picture.to_svg(), ">bar</text>"), 2000);
+}
+
+#[test]
 fn wrong_data_are_errors_that_name_the_series() {
     let message = |figure: Figure| figure.draw().unwrap_err().to_string();
     let figure = |series| Figure { title: "study".into(), series, ..Figure::default() };
