@@ -26,6 +26,7 @@
 
 use rand::{Rng, RngExt};
 
+use crate::drawing::{Scene, classic};
 use crate::{Environment, StepError, Transition, contract};
 
 /// Name in the registry.
@@ -132,6 +133,12 @@ impl Environment for ContinuousCartPole {
         contract::write(NAME, observation, &next);
         self.state = (!terminated).then_some(next);
         Ok(Transition { reward: REWARD, terminated })
+    }
+
+    fn draw(&self, scene: &mut Scene) {
+        if let Some(state) = self.state {
+            classic::cart_pole(state, scene);
+        }
     }
 }
 

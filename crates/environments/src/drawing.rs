@@ -5,6 +5,7 @@
 
 #[cfg(feature = "animation")]
 pub mod animation;
+pub(crate) mod classic;
 #[cfg(feature = "animation")]
 mod palette;
 #[cfg(feature = "animation")]

@@ -157,7 +157,9 @@ pub trait Environment: Send {
         observation: &mut [f64],
     ) -> Result<Transition, StepError>;
 
-    /// Draws the environment in its present state; nothing unless it says how.
+    /// Adds a picture of the present state to an empty scene: shapes, what lies behind them, where the camera looks.
+    ///
+    /// An environment may draw nothing while no trajectory is running, or at all.
     fn draw(&self, scene: &mut Scene) {
         let _ = scene;
     }

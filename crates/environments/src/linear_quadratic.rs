@@ -17,6 +17,7 @@
 
 use rand::{Rng, RngExt};
 
+use crate::drawing::{Scene, classic};
 use crate::{Environment, StepError, Transition, contract};
 
 pub mod optimum;
@@ -109,6 +110,12 @@ impl Environment for LinearQuadratic {
         contract::write(NAME, observation, &next);
         self.state = Some(next);
         Ok(Transition { reward, terminated: false })
+    }
+
+    fn draw(&self, scene: &mut Scene) {
+        if let Some(state) = self.state {
+            classic::linear_quadratic(state, scene);
+        }
     }
 }
 

@@ -23,6 +23,7 @@
 
 use rand::{Rng, RngExt};
 
+use crate::drawing::{Scene, classic};
 use crate::{Environment, StepError, Transition, contract};
 
 /// Name in the registry.
@@ -130,6 +131,12 @@ impl Environment for ContinuousMountainCar {
         contract::write(NAME, observation, &next);
         self.state = (!terminated).then_some(next);
         Ok(Transition { reward, terminated })
+    }
+
+    fn draw(&self, scene: &mut Scene) {
+        if let Some(state) = self.state {
+            classic::mountain_car(state, scene);
+        }
     }
 }
 

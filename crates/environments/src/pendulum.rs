@@ -23,6 +23,7 @@ use std::f64::consts::PI;
 
 use rand::{Rng, RngExt};
 
+use crate::drawing::{Scene, classic};
 use crate::{Environment, StepError, Transition, contract};
 
 /// Name in the registry.
@@ -126,6 +127,12 @@ impl Environment for Pendulum {
         contract::write(NAME, observation, &observe(next));
         self.state = Some(next);
         Ok(Transition { reward: reward(state, action), terminated: false })
+    }
+
+    fn draw(&self, scene: &mut Scene) {
+        if let Some(state) = self.state {
+            classic::pendulum(state, scene);
+        }
     }
 }
 

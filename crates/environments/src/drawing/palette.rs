@@ -1,7 +1,7 @@
 //! At most 256 colours for a whole animation.
 //!
 //! The pictures are made of few flat colours and their blends along the edges, so the most frequent colours, found
-//! with four bits a channel, leave nothing to be seen of the reduction.
+//! with five bits a channel, leave nothing to be seen of the reduction.
 
 use std::collections::HashMap;
 
@@ -48,14 +48,14 @@ impl Palette {
                 (*best, *most) = (colour, count);
             }
         }
-        let mut ranked: Vec<_> = buckets.into_values().map(|(colour, _, total)| (total, colour)).collect();
+        let mut ranked: Vec<_> = buckets.values().map(|&(colour, _, total)| (total, colour)).collect();
         ranked.sort_unstable_by(|one, other| other.cmp(one));
         let colours: Vec<_> = ranked.into_iter().map(|(_, colour)| colour).take(256).collect();
 
         let mut nearest = vec![0; BUCKETS];
-        for &colour in counts.keys() {
+        for (bucket, (colour, ..)) in buckets {
             let best = (0..colours.len()).min_by_key(|&index| distance(colours[index], colour));
-            nearest[bucket(colour)] = best.unwrap_or_default() as u8;
+            nearest[bucket] = best.unwrap_or_default() as u8;
         }
         Self { colours, nearest }
     }
@@ -68,5 +68,26 @@ impl Palette {
     /// The picture as indices of colours.
     pub(super) fn indices(&self, picture: &Pixmap) -> Vec<u8> {
         colours(picture).map(|colour| self.nearest[bucket(colour)]).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tiny_skia::Color;
+
+    use super::*;
+
+    #[test]
+    fn flat_colours_are_kept_exactly_however_many_blends_surround_them() {
+        let mut picture = Pixmap::new(64, 64).unwrap();
+        picture.fill(Color::from_rgba8(0xfb, 0xfa, 0xf7, 0xff));
+        // A different shade in every pixel of the first rows, many of them in the bucket of the flat colour.
+        for (index, pixel) in picture.data_mut().chunks_exact_mut(4).take(1024).enumerate() {
+            pixel.copy_from_slice(&[(index % 256) as u8, (index / 4) as u8, 0xf7, 0xff]);
+        }
+        let palette = Palette::of([&picture]);
+        let last = *palette.indices(&picture).last().unwrap();
+        assert_eq!(palette.bytes()[3 * usize::from(last)..][..3], [0xfb, 0xfa, 0xf7]);
+        assert!(palette.bytes().len() <= 3 * 256);
     }
 }
