@@ -7,10 +7,10 @@
 A peer that is not installed is left out. Everybody takes turns for `--seconds`, `--rounds` times, so that other work
 on the machine hits all alike; a ratio is the median of the ratios within a round. The raw numbers go to `--raw`.
 
-All step 64 environments with random actions and reset them at the horizon of 1000. EnvPool and the lock-step rows hand
-every observation to one caller after each step; in the `free` row each thread runs its own environments, as roll-outs
-do. Gymnasium's AsyncVectorEnv runs 8 environments in processes of their own, the faster of the sizes we tried; its
-single environment, on one thread, is faster still.
+Ours and EnvPool step 64 environments with random actions and reset them at the horizon of 1000. EnvPool and our
+`lock-step` row hand every observation to one caller after each step; in the `free` row each thread runs its own
+environments, as roll-outs do. Gymnasium has one environment on one thread, or 8 in processes of their own
+(AsyncVectorEnv).
 """
 
 import argparse

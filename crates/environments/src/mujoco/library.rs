@@ -71,3 +71,38 @@ pub(super) fn shared(definition: &'static Definition) -> Result<Arc<Shared>, Muj
     all.insert(definition.name, Arc::clone(&shared));
     Ok(shared)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::mujoco::versions;
+
+    #[test]
+    fn a_file_that_is_no_library_is_refused_by_its_path() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join(search::file_name("3.17.0"));
+        fs_err::write(&path, "not a library").unwrap();
+        let error = Library::load(&path).err().unwrap();
+        assert!(matches!(&error, MujocoError::Load { path: refused, .. } if *refused == path), "{error}");
+    }
+
+    #[test]
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    fn a_library_that_is_not_mujoco_is_refused_by_the_missing_function() {
+        let error = Library::load(Path::new("libm.so.6")).err().unwrap();
+        assert!(matches!(&error, MujocoError::NotMujoco { symbol, .. } if symbol == "mj_version"), "{error}");
+    }
+
+    #[test]
+    fn an_untested_version_is_refused_by_name_with_the_tested_ones() {
+        assert!(versions::tested(337).is_none());
+        let error = MujocoError::UntestedVersion {
+            path: PathBuf::from("libmujoco.so.3.3.7"),
+            version: "3.3.7".to_owned(),
+        };
+        let message = error.to_string();
+        assert!(message.contains("version 3.3.7") && message.contains(&versions::names()), "{message}");
+    }
+}
