@@ -57,6 +57,8 @@ fn measure(name: &str, mode: &str, threads: usize, environments: usize, seconds:
     let entry = registry::find(name)?;
     let seeds = 0..environments as u64;
     let mut runners = seeds.map(|seed| Runner::new(entry, seed)).collect::<Result<Vec<_>>>()?;
+    // The first resets, and the first touch of the memory, are not counted.
+    runners.iter_mut().try_for_each(|runner| runner.step(entry.horizon))?;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
     // Steps of an environment before the threads meet.
     let stride = match mode {
@@ -75,7 +77,6 @@ fn measure(name: &str, mode: &str, threads: usize, environments: usize, seconds:
         })
     };
     pool.install(|| {
-        round()?;
         let (start, limit) = (Instant::now(), Duration::from_secs_f64(seconds));
         let mut steps = 0;
         while start.elapsed() < limit {

@@ -33,7 +33,7 @@ pub enum BatchStepError {
     /// Every trajectory has ended, or none was started.
     #[error("no trajectory of the batch is running; call reset first")]
     NoneRunning,
-    /// One environment could not make its step.
+    /// An environment could not make its step.
     #[error("trajectory {index} of the batch cannot go on")]
     Failed {
         /// Position in the batch.
@@ -148,8 +148,9 @@ impl EnvironmentBatch {
     ///
     /// # Errors
     /// [`BatchStepError::NoneRunning`] when there is no trajectory to go on with, and then nothing is written.
-    /// [`BatchStepError::Failed`] for the first environment that fails; environments before it have made their step,
-    /// and no trajectory of the batch is running any more.
+    /// [`BatchStepError::Failed`] for the first environment that fails, after every other one has made its step. A
+    /// trajectory that fails has ended, with reward 0 and `terminated` false for this step; the rest of the batch can go
+    /// on.
     pub fn step<R: Rng>(
         &mut self,
         actions: &[f64],
@@ -168,24 +169,26 @@ impl EnvironmentBatch {
         }
         rewards.fill(0.0);
         terminated.fill(false);
-        for index in (0..self.environments.len()).filter(|index| self.running[*index]) {
+        let mut failure = None;
+        for index in 0..self.environments.len() {
+            if !self.running[index] {
+                continue;
+            }
             let action = &actions[index * action_size..][..action_size];
             let observation = &mut observations[index * observation_size..][..observation_size];
             match self.environments[index].step(action, &mut streams(index), observation) {
                 Ok(transition) => {
                     rewards[index] = transition.reward;
                     terminated[index] = transition.terminated;
+                    self.running[index] = !transition.terminated;
                 }
                 Err(source) => {
-                    self.running.fill(false);
-                    return Err(BatchStepError::Failed { index, source });
+                    self.running[index] = false;
+                    failure = failure.or(Some(BatchStepError::Failed { index, source }));
                 }
             }
         }
-        for (running, terminated) in self.running.iter_mut().zip(terminated) {
-            *running &= !*terminated;
-        }
-        Ok(())
+        failure.map_or(Ok(()), Err)
     }
 }
 

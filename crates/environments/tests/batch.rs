@@ -46,7 +46,7 @@ fn a_step_without_a_running_trajectory_is_an_error() {
 }
 
 #[test]
-fn a_failure_names_the_trajectory_and_stops_the_batch() {
+fn a_failure_names_the_first_trajectory_and_leaves_the_others_running() {
     let mut batch = EnvironmentBatch::new(cart_poles(3)).unwrap();
     let (mut observations, mut rewards, mut terminated) = ([0.0; 12], [0.0; 3], [false; 3]);
     batch.reset(|i| stream(0, i), &mut observations);
@@ -55,7 +55,8 @@ fn a_failure_names_the_trajectory_and_stops_the_batch() {
         batch.step(&actions, |i| stream(0, i), &mut observations, &mut rewards, &mut terminated).unwrap_err();
     let source = StepError::ActionNotFinite { environment: "cartpole", index: 0, value: f64::INFINITY };
     assert_eq!(error, BatchStepError::Failed { index: 1, source });
-    assert_eq!(batch.running_count(), 0);
+    assert_eq!(batch.running(), [true, false, false]);
+    assert_eq!(rewards, [1.0, 0.0, 0.0]);
     batch.reset(|i| stream(0, i), &mut observations);
     assert_eq!(batch.running(), [true; 3]);
 }

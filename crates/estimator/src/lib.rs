@@ -1,0 +1,34 @@
+//! Gradient estimators that reuse trajectories: importance ratios, divergences, coefficients, weights, returns.
+//!
+//! Everything here is a pure function over batched tensors on any Burn device; it knows no network, no environment and
+//! no loop. The axes are always, in this order,
+//!
+//! | axis | symbol | meaning |
+//! |---|---|---|
+//! | `window` | `W` | batches in the window, each sampled by one behaviour policy |
+//! | `batch` | `N` | trajectories of a batch |
+//! | `time` | `T` | steps, padded to the horizon |
+//! | `action` | `A` | action components |
+//!
+//! A padded step carries 0 in the step mask and finite numbers elsewhere; it reaches no result. Logarithms that would be
+//! infinite are [`LOG_ZERO`] or `-LOG_ZERO`: shaders may assume that infinities and NaN do not exist.
+//!
+//! The formulas are those of docs/method.md, with their numbers.
+
+mod coefficients;
+mod diagnostics;
+mod divergence;
+mod numeric;
+mod ratio;
+mod returns;
+mod weights;
+
+pub use coefficients::{Coefficients, CoefficientRule, MixtureRule};
+pub use diagnostics::{Diagnostics, DiagnosticsReport};
+pub use divergence::{DivergenceEstimator, closed_form_log_second_moment, sample_log_second_moment};
+pub use numeric::{LOG_ZERO, log_sum_exp, step_mask};
+pub use ratio::{LoggedActions, log_ratio};
+pub use returns::{Baseline, StepReturn, step_coefficients, step_returns, surrogate};
+pub use weights::{
+    balance_heuristic_weights, clipped_weights, multiple_importance_weights, power_mean_weights,
+};

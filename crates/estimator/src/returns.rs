@@ -1,0 +1,87 @@
+//! Returns, baselines, and the surrogate whose gradient is the estimate.
+
+use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+
+/// The factor of each step's score in the single-trajectory gradient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StepReturn {
+    /// Discounted rewards from the step on (GPOMDP; Baxter and Bartlett 2001).
+    #[default]
+    ToGo,
+    /// The whole trajectory's discounted return at every step (REINFORCE; Williams 1992).
+    Total,
+}
+
+/// What is subtracted from the step returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Baseline {
+    /// Nothing.
+    #[default]
+    None,
+    /// Mean over the batch's trajectories at the same step.
+    Average,
+    /// Mean over the batch's *other* trajectories at the same step; unbiased. Needs two trajectories.
+    LeaveOneOut,
+}
+
+/// Step returns less their baseline (docs/method.md, equations 2 to 4).
+///
+/// To go: `G_u = sum_{t >= u} gamma^t r_t`; total: `G_0` at every step. After its end a trajectory's return to go is 0,
+/// and it enters the baseline with that. Padded steps of the result are 0.
+///
+/// # Shapes
+/// `rewards`, `mask` and the result: `[window, batch, time]`.
+pub fn step_returns(
+    rewards: Tensor<3>,
+    mask: Tensor<3>,
+    discount: f64,
+    kind: StepReturn,
+    baseline: Baseline,
+) -> Tensor<3> {
+    let [_, batch, time] = rewards.dims();
+    let discounted = match discount {
+        1.0 => rewards * mask.clone(),
+        _ => {
+            let powers: Vec<f64> = (0..time).map(|step| discount.powi(step as i32)).collect();
+            let powers = Tensor::<1>::from_data(powers.as_slice(), &rewards.device());
+            rewards * mask.clone() * powers.reshape([1, 1, time])
+        }
+    };
+    let returns = match kind {
+        StepReturn::ToGo => discounted.flip([2]).cumsum(2).flip([2]),
+        StepReturn::Total => discounted.sum_dim(2).repeat_dim(2, time),
+    };
+    let others = match baseline {
+        Baseline::None => return returns * mask,
+        Baseline::Average => returns.clone().mean_dim(1),
+        Baseline::LeaveOneOut if batch > 1 => {
+            (returns.clone().sum_dim(1) - returns.clone()).div_scalar((batch - 1) as f64)
+        }
+        Baseline::LeaveOneOut => return returns * mask,
+    };
+    (returns - others) * mask
+}
+
+/// Step coefficients `c_iju = w_ij G_iju`: the constants of the surrogate.
+///
+/// # Shapes
+/// `weights`: `[window, batch]`; `step_returns` and the result: `[window, batch, time]`.
+pub fn step_coefficients(weights: Tensor<2>, step_returns: Tensor<3>) -> Tensor<3> {
+    let [window, batch] = weights.dims();
+    step_returns * weights.reshape([window, batch, 1])
+}
+
+/// The surrogate `sum_{iju} c_iju ln pi(a_iju | s_iju)`, whose gradient with the coefficients held constant is the
+/// gradient estimate (docs/method.md, equation 13).
+///
+/// # Shapes
+/// `log_prob`: `[window * batch * time]`; `step_coefficients`: `[window, batch, time]`, 0 at padded steps; result: `[1]`.
+pub fn surrogate(log_prob: Tensor<1>, step_coefficients: Tensor<3>) -> Tensor<1> {
+    let rows = log_prob.dims()[0];
+    let coefficients = step_coefficients.reshape([rows]);
+    let coefficients = if log_prob.is_autodiff() { coefficients.autodiff() } else { coefficients };
+    (log_prob * coefficients).sum()
+}

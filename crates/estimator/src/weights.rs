@@ -1,0 +1,70 @@
+//! Trajectory weights: the factor of `g(tau_ij)` in the gradient estimate, `1/N` included.
+//!
+//! All take and return `[window, batch]`. Exponents saturate just below the overflow of the device's float type.
+
+use burn::tensor::Tensor;
+
+use crate::coefficients::Coefficients;
+use crate::numeric::{LOG_ZERO, largest_exponent, log_add_exp, log_sum_exp};
+
+/// Power-mean-corrected multiple importance weights (MPM), docs/method.md, equation 12:
+///
+/// `w_ij = (alpha_i / N) M_s(exp(-l_ij), 1)`, where `M_s(x, y) = ((1 - lambda_i) x^s + lambda_i y^s)^(1/s)`.
+///
+/// The exponent `s = -1` is the harmonic member `alpha_i / (N ((1 - lambda_i) exp(l_ij) + lambda_i))`, the method's
+/// own; `s = 0` the geometric one. Every weight is at most `alpha_i / (N lambda_i^(-1/s))`.
+///
+/// Evaluated in logarithms: `ln M_s = (1/s) logaddexp(ln(1 - lambda) - s l, ln lambda)`.
+///
+/// # Panics
+/// When `exponent` is positive or not a number.
+pub fn power_mean_weights(log_ratio: Tensor<2>, coefficients: &Coefficients, exponent: f64) -> Tensor<2> {
+    assert!(exponent <= 0.0, "the exponent of the power mean must not be positive, got {exponent}");
+    let [window, batch] = log_ratio.dims();
+    let log_lambda = coefficients.log_lambda.clone().reshape([window, 1]);
+    let log_alpha = coefficients.log_alpha.clone().reshape([window, 1]);
+    let log_mean = if exponent == 0.0 {
+        log_ratio * log_lambda.exp().sub_scalar(1.0)
+    } else {
+        let log_complement = log_complement(log_lambda.clone());
+        let ratio_term = log_ratio.mul_scalar(-exponent) + log_complement;
+        let one_term = log_lambda.expand([window, batch]);
+        log_add_exp(ratio_term, one_term).div_scalar(exponent)
+    };
+    saturating_exp(log_mean + log_alpha.sub_scalar((batch as f64).ln()))
+}
+
+/// Uniform multiple importance weights (MIW), `w_ij = exp(-l_ij) / (N omega_k)`: no correction, no bound.
+pub fn multiple_importance_weights(log_ratio: Tensor<2>) -> Tensor<2> {
+    let [window, batch] = log_ratio.dims();
+    saturating_exp(log_ratio.neg().sub_scalar(((window * batch) as f64).ln()))
+}
+
+/// Clipped multiple importance weights, `w_ij = min(exp(-l_ij), clip) / (N omega_k)` (Ionides 2008).
+pub fn clipped_weights(log_ratio: Tensor<2>, clip: f64) -> Tensor<2> {
+    let [window, batch] = log_ratio.dims();
+    saturating_exp(log_ratio.neg().clamp_max(clip.ln()).sub_scalar(((window * batch) as f64).ln()))
+}
+
+/// Balance-heuristic weights (BH), `w(tau) = p_k(tau) / (N sum_l p_l(tau))` (Veach and Guibas 1995).
+///
+/// # Shapes
+/// `log_density_ratios`: `[policy, window, batch]`, holding `ln p_l(tau_ij) - ln p_k(tau_ij)` for every policy `l` of
+/// the window, the target `k` itself (zeros) included.
+pub fn balance_heuristic_weights(log_density_ratios: Tensor<3>) -> Tensor<2> {
+    let [_, window, batch] = log_density_ratios.dims();
+    let log_mixture = log_sum_exp(log_density_ratios, 0).reshape([window, batch]);
+    saturating_exp(log_mixture.neg().sub_scalar((batch as f64).ln()))
+}
+
+/// `ln(1 - lambda)`, exact at both ends.
+fn log_complement(log_lambda: Tensor<2>) -> Tensor<2> {
+    let is_one = log_lambda.clone().greater_equal_scalar(0.0);
+    let lambda = log_lambda.exp().mask_fill(is_one.clone(), 0.0);
+    lambda.neg().log1p().mask_fill(is_one, LOG_ZERO)
+}
+
+fn saturating_exp(log_weights: Tensor<2>) -> Tensor<2> {
+    let largest = largest_exponent(log_weights.dtype());
+    log_weights.clamp(LOG_ZERO, largest).exp()
+}

@@ -1,0 +1,108 @@
+//! Running mean and deviation of observations.
+
+/// Standardises observations: `(s - mean) / std`, per component.
+///
+/// The statistics are Welford's running mean and variance over every observation given to [`update`](Self::update).
+/// They travel in the policy file, since a policy trained on standardised observations is meaningless without them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Normalizer {
+    count: f64,
+    mean: Vec<f64>,
+    sum_of_squares: Vec<f64>,
+}
+
+/// Smallest variance that [`Normalizer::std`] reports, so that a constant component stays finite.
+const VARIANCE_FLOOR: f64 = 1e-8;
+
+impl Normalizer {
+    /// A normaliser that has seen nothing: mean 0 and deviation 1.
+    pub fn new(observation_size: usize) -> Self {
+        Self { count: 0.0, mean: vec![0.0; observation_size], sum_of_squares: vec![0.0; observation_size] }
+    }
+
+    /// A normaliser with given statistics, as files store them. `count` observations stand behind them.
+    pub fn from_statistics(count: f64, mean: Vec<f64>, std: &[f64]) -> Self {
+        let weight = count.max(1.0);
+        let sum_of_squares = std.iter().map(|std| std * std * weight).collect();
+        Self { count: weight, mean, sum_of_squares }
+    }
+
+    /// A normaliser from its exact moments, as checkpoints store them ([`moments`](Self::moments)).
+    pub fn from_moments(count: f64, mean: Vec<f64>, sum_of_squares: Vec<f64>) -> Self {
+        Self { count, mean, sum_of_squares }
+    }
+
+    /// Mean and sum of squared deviations of each component.
+    pub fn moments(&self) -> (&[f64], &[f64]) {
+        (&self.mean, &self.sum_of_squares)
+    }
+
+    /// Takes in one observation.
+    ///
+    /// # Panics
+    /// When `observation` has another number of components.
+    pub fn update(&mut self, observation: &[f64]) {
+        assert_eq!(observation.len(), self.mean.len(), "components of an observation");
+        self.count += 1.0;
+        for ((value, mean), squares) in observation.iter().zip(&mut self.mean).zip(&mut self.sum_of_squares) {
+            let delta = value - *mean;
+            *mean += delta / self.count;
+            *squares += delta * (value - *mean);
+        }
+    }
+
+    /// Number of observations behind the statistics.
+    pub fn count(&self) -> f64 {
+        self.count
+    }
+
+    /// Mean of each component.
+    pub fn mean(&self) -> &[f64] {
+        &self.mean
+    }
+
+    /// Deviation of each component, 1 before the first observation.
+    pub fn std(&self) -> Vec<f64> {
+        self.sum_of_squares
+            .iter()
+            .map(|squares| if self.count > 0.0 { (squares / self.count).max(VARIANCE_FLOOR).sqrt() } else { 1.0 })
+            .collect()
+    }
+
+    /// Standardises rows of observations in place.
+    pub fn apply(&self, observations: &mut [f32]) {
+        let std = self.std();
+        for row in observations.chunks_exact_mut(self.mean.len()) {
+            for ((value, mean), std) in row.iter_mut().zip(&self.mean).zip(&std) {
+                *value = ((f64::from(*value) - mean) / std) as f32;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn matches_the_two_pass_formula() {
+        let data = [[1.0, 5.0], [2.0, 5.0], [4.0, 5.0], [9.0, 5.0]];
+        let mut normalizer = Normalizer::new(2);
+        assert_eq!(normalizer.std(), [1.0, 1.0]);
+        data.iter().for_each(|row| normalizer.update(row));
+        assert_eq!(normalizer.mean(), [4.0, 5.0]);
+        let variance = data.iter().map(|row| (row[0] - 4.0_f64).powi(2)).sum::<f64>() / 4.0;
+        assert!((normalizer.std()[0] - variance.sqrt()).abs() < 1e-12);
+        assert_eq!(normalizer.std()[1], 1e-4);
+    }
+
+    #[test]
+    fn statistics_survive_the_round_trip() {
+        let mut normalizer = Normalizer::new(1);
+        [3.0, -1.0, 7.5].iter().for_each(|value| normalizer.update(&[*value]));
+        let copy =
+            Normalizer::from_statistics(normalizer.count(), normalizer.mean().to_vec(), &normalizer.std());
+        assert_eq!(copy.mean(), normalizer.mean());
+        assert!((copy.std()[0] - normalizer.std()[0]).abs() < 1e-12);
+    }
+}

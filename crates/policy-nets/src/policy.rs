@@ -1,0 +1,147 @@
+//! The policy on a Burn device.
+
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor, TensorData};
+
+use crate::{Architecture, Deviation, Normalizer, PolicyState, gaussian, network};
+
+/// Gaussian policy `a ~ N(mu(s), diag(sigma^2))` whose mean is a multilayer perceptron.
+///
+/// As a Burn module it has one parameter, the flat trainable vector: the mean network in the order of
+/// [`Architecture`], then `ln sigma` when it is learned. Differentiable calls take that vector as an argument
+/// ([`mean_at`](Self::mean_at), [`log_std_at`](Self::log_std_at)), so that one backward pass gives one flat gradient.
+#[derive(Module, Debug)]
+pub struct GaussianPolicy {
+    parameters: Param<Tensor<1>>,
+    #[module(skip)]
+    fixed_log_std: Vec<f64>,
+    #[module(skip)]
+    architecture: Architecture,
+    #[module(skip)]
+    deviation: Deviation,
+    #[module(skip)]
+    normalizer: Option<Normalizer>,
+}
+
+impl GaussianPolicy {
+    /// Puts a policy on `device`, in the device's float type.
+    pub fn from_state(state: &PolicyState, device: &Device) -> Self {
+        let flat = state.flat_parameters();
+        let length = flat.len();
+        let parameters = Tensor::<1>::from_data(TensorData::new(flat, [length]), device);
+        Self {
+            parameters: Param::from_tensor(parameters),
+            fixed_log_std: state.log_std.clone(),
+            architecture: state.architecture.clone(),
+            deviation: state.deviation,
+            normalizer: state.normalizer.clone(),
+        }
+    }
+
+    /// Copies the policy to the host: one transfer of the flat vector.
+    pub fn state(&self) -> PolicyState {
+        let flat = self.parameters().into_data().iter::<f64>().collect();
+        self.state_at(flat)
+    }
+
+    /// The policy with the flat parameters `flat`, on the host.
+    pub fn state_at(&self, mut flat: Vec<f64>) -> PolicyState {
+        let log_std = match self.deviation {
+            Deviation::Fixed => self.fixed_log_std.clone(),
+            Deviation::Learned(_) => flat.split_off(self.architecture.parameter_count()),
+        };
+        PolicyState {
+            architecture: self.architecture.clone(),
+            deviation: self.deviation,
+            mean_parameters: flat,
+            log_std,
+            normalizer: self.normalizer.clone(),
+        }
+    }
+
+    /// Shape of the mean network.
+    pub fn architecture(&self) -> &Architecture {
+        &self.architecture
+    }
+
+    /// Whether the standard deviation is trained.
+    pub fn deviation(&self) -> Deviation {
+        self.deviation
+    }
+
+    /// Standardisation of observations, when there is one.
+    pub fn normalizer(&self) -> Option<&Normalizer> {
+        self.normalizer.as_ref()
+    }
+
+    /// Replaces the standardisation of observations.
+    pub fn set_normalizer(&mut self, normalizer: Normalizer) {
+        self.normalizer = Some(normalizer);
+    }
+
+    /// The flat trainable vector `[P]`, not tracked for differentiation.
+    pub fn parameters(&self) -> Tensor<1> {
+        self.parameters.val().without_autodiff()
+    }
+
+    /// Replaces the flat trainable vector; a learned log-deviation is projected onto its bounds.
+    pub fn set_parameters(&mut self, parameters: Tensor<1>) {
+        let parameters = match self.deviation {
+            Deviation::Fixed => parameters,
+            Deviation::Learned(bounds) => {
+                let split = self.architecture.parameter_count();
+                let log_std = parameters.clone().slice(split..).clamp(bounds.min, bounds.max);
+                parameters.slice_assign(split.., log_std)
+            }
+        };
+        self.parameters = Param::from_tensor(parameters);
+    }
+
+    /// Means `[rows, action]` at raw `observations` (`[rows, observation]`).
+    pub fn mean(&self, observations: Tensor<2>) -> Tensor<2> {
+        self.mean_at(&self.parameters(), observations)
+    }
+
+    /// Means of the policy with the flat vector `parameters` instead of its own.
+    ///
+    /// When `parameters` is tracked for differentiation, so is the result.
+    pub fn mean_at(&self, parameters: &Tensor<1>, observations: Tensor<2>) -> Tensor<2> {
+        let observations = self.standardize(observations);
+        let observations =
+            if parameters.is_autodiff() { observations.autodiff() } else { observations };
+        network::mean(&self.architecture, parameters, observations)
+    }
+
+    /// `ln sigma`, `[action]`.
+    pub fn log_std(&self) -> Tensor<1> {
+        self.log_std_at(&self.parameters())
+    }
+
+    /// `ln sigma` of the policy with the flat vector `parameters` instead of its own; tracked when that is and the
+    /// deviation is learned.
+    pub fn log_std_at(&self, parameters: &Tensor<1>) -> Tensor<1> {
+        match self.deviation {
+            Deviation::Learned(_) => parameters.clone().slice(self.architecture.parameter_count()..),
+            Deviation::Fixed => {
+                Tensor::from_data(self.fixed_log_std.as_slice(), &parameters.device())
+            }
+        }
+    }
+
+    /// Log-density `[rows]` of `actions` (`[rows, action]`) at raw `observations` (`[rows, observation]`).
+    pub fn log_prob(&self, observations: Tensor<2>, actions: Tensor<2>) -> Tensor<1> {
+        gaussian::log_prob(self.mean(observations), self.log_std(), actions)
+    }
+
+    fn standardize(&self, observations: Tensor<2>) -> Tensor<2> {
+        match &self.normalizer {
+            None => observations,
+            Some(normalizer) => {
+                let device = observations.device();
+                let mean = Tensor::<1>::from_data(normalizer.mean(), &device).unsqueeze::<2>();
+                let std = Tensor::<1>::from_data(normalizer.std().as_slice(), &device).unsqueeze::<2>();
+                (observations - mean) / std
+            }
+        }
+    }
+}

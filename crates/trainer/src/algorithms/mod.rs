@@ -1,0 +1,77 @@
+//! Algorithms: what to sample, and how to turn it into a gradient estimate.
+
+mod balance_heuristic;
+mod reuse;
+
+use std::collections::BTreeMap;
+
+use burn::tensor::{Device, Tensor};
+use estimator::Diagnostics;
+use policy_nets::GaussianPolicy;
+use policy_nets::tensor_file::HostTensor;
+
+pub use reuse::TrajectoryReuse;
+
+use crate::config::AlgorithmConfig;
+use crate::phases::Phases;
+use crate::trajectories::{BatchShape, Trajectories};
+
+/// Trajectories to sample under one policy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Draw {
+    /// Number of trajectories.
+    pub trajectories: usize,
+    /// Flat parameters of the policy to sample from; `None` is the current one.
+    pub parameters: Option<Vec<f64>>,
+}
+
+/// A gradient estimate at the current policy.
+#[derive(Clone, Debug)]
+pub struct Estimate {
+    /// Estimated gradient of the expected return, `[P]`, in the order of the flat parameters.
+    pub gradient: Tensor<1>,
+    /// What the estimate says about itself.
+    pub diagnostics: Diagnostics,
+    /// Number of batches behind the diagnostics, `omega_k`.
+    pub batches: usize,
+    /// Slot of the newest batch in the diagnostics' order.
+    pub newest: usize,
+}
+
+/// Named tensors of a checkpoint.
+pub type Saved = BTreeMap<String, HostTensor>;
+
+/// Finds a tensor of a checkpoint by name and checks its shape.
+pub type Restore<'a> = dyn FnMut(&str, &[usize]) -> Result<Vec<f64>, anyhow::Error> + 'a;
+
+/// One algorithm with its memory.
+///
+/// The trainer asks for a [`plan`](Self::plan), samples it, and hands the trajectories to
+/// [`estimate`](Self::estimate); the optimiser applies the result. Every iteration makes one update.
+pub trait Algorithm: Send {
+    /// What to sample in `iteration` (from 0).
+    fn plan(&mut self, iteration: u32) -> Vec<Draw>;
+
+    /// Estimates the gradient at `policy` from the fresh trajectories, one batch for each [`Draw`] of the plan, and from
+    /// what the algorithm remembers.
+    fn estimate(&mut self, policy: &GaussianPolicy, fresh: &[Trajectories], phases: &mut Phases) -> Estimate;
+
+    /// Copies the memory to the host, for a checkpoint.
+    fn save(&self, saved: &mut Saved);
+
+    /// Takes back what [`save`](Self::save) gave.
+    ///
+    /// # Errors
+    /// A tensor that is missing or has another shape.
+    fn restore(&mut self, read: &mut Restore<'_>) -> Result<(), anyhow::Error>;
+}
+
+/// Makes the algorithm of a configuration; `shape.trajectories` is its batch size.
+pub fn make(
+    config: &AlgorithmConfig,
+    shape: BatchShape,
+    parameter_count: usize,
+    device: &Device,
+) -> Box<dyn Algorithm> {
+    Box::new(TrajectoryReuse::new(config, shape, parameter_count, device))
+}

@@ -1,0 +1,240 @@
+//! `rtpg estimate`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use burn::tensor::FloatDType;
+use clap::ValueEnum;
+use estimator::{Baseline, CoefficientRule, DivergenceEstimator, MixtureRule, StepReturn};
+use policy_nets::PolicyState;
+use policy_nets::tensor_file::{self, StoredFloat, write_atomically};
+use trainer::device::{self, DeviceChoice};
+use trainer::logged::{LoggedEstimate, LoggedOptions, LoggedTrajectories, LoggedWeights, estimate};
+
+use super::{Failure, Outcome, print_line};
+
+/// Options of `rtpg estimate`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Policy file of the target policy
+    #[arg(long, value_name = "P.safetensors")]
+    policy: PathBuf,
+    /// Trajectory file (docs/formats.md)
+    #[arg(long, value_name = "T.safetensors")]
+    trajectories: PathBuf,
+    /// How trajectories are weighted
+    #[arg(long, value_enum, default_value_t = Weights::Mpm)]
+    weights: Weights,
+    /// For bh: the policy files of the batches, oldest first, as often as there are batches
+    #[arg(long, value_name = "P.safetensors", num_args = 1..)]
+    policies: Vec<PathBuf>,
+    /// For mpm: how coefficients are chosen
+    #[arg(long, value_enum, default_value_t = Coefficients::Adaptive)]
+    coefficients: Coefficients,
+    /// For adaptive coefficients: the constant c
+    #[arg(long, default_value_t = 1.0, value_parser = positive)]
+    correction_scale: f64,
+    /// For theoretical coefficients: the bound D on second moments
+    #[arg(long, default_value_t = 1.0, value_parser = at_least_one)]
+    second_moment_bound: f64,
+    /// For theoretical coefficients: the failure probability
+    #[arg(long, default_value_t = 0.2, value_parser = probability)]
+    confidence_delta: f64,
+    /// For fixed coefficients: the constant lambda
+    #[arg(long, default_value_t = 1.0, value_parser = unit)]
+    lambda: f64,
+    /// For mpm: exponent of the power mean, at most 0
+    #[arg(long, default_value_t = -1.0, value_parser = not_positive, allow_negative_numbers = true)]
+    exponent: f64,
+    /// For mpm: how second moments are estimated
+    #[arg(long, value_enum, default_value_t = Divergence::ClosedForm)]
+    divergence: Divergence,
+    /// Discount
+    #[arg(long, default_value_t = 1.0, value_parser = unit)]
+    discount: f64,
+    /// Rewards to go (GPOMDP) or total returns (REINFORCE)
+    #[arg(long, value_enum, default_value_t = Returns::ToGo)]
+    returns: Returns,
+    /// What is subtracted from returns
+    #[arg(long, value_enum, default_value_t = BaselineArgument::None)]
+    baseline: BaselineArgument,
+    /// auto, cpu, gpu, gpu:N, or a backend by name
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    device: DeviceChoice,
+    /// Float type of the computation; f64 needs a CPU device [default: f64 on the CPU, f32 on a GPU]
+    #[arg(long, value_enum)]
+    precision: Option<Precision>,
+    /// Write the estimate to a safetensors file
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Weights {
+    /// Power-mean-corrected multiple importance weights
+    Mpm,
+    /// Uniform multiple importance weights
+    Miw,
+    /// Balance heuristic
+    Bh,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Coefficients {
+    Adaptive,
+    Theoretical,
+    Fixed,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Divergence {
+    ClosedForm,
+    Sample,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Returns {
+    ToGo,
+    Total,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum BaselineArgument {
+    None,
+    Average,
+    LeaveOneOut,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Precision {
+    F32,
+    F64,
+}
+
+fn number(text: &str, allowed: impl Fn(f64) -> bool, expected: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value.is_finite() && allowed(value) => Ok(value),
+        _ => Err(format!("expected {expected}")),
+    }
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    number(text, |value| value > 0.0, "a number above 0")
+}
+
+fn at_least_one(text: &str) -> Result<f64, String> {
+    number(text, |value| value >= 1.0, "a number of at least 1")
+}
+
+fn probability(text: &str) -> Result<f64, String> {
+    number(text, |value| value > 0.0 && value < 1.0, "a probability between 0 and 1, both excluded")
+}
+
+fn unit(text: &str) -> Result<f64, String> {
+    number(text, |value| (0.0..=1.0).contains(&value), "a number between 0 and 1")
+}
+
+fn not_positive(text: &str) -> Result<f64, String> {
+    number(text, |value| value <= 0.0, "a number of at most 0")
+}
+
+/// Estimates, prints the diagnostics, and writes the estimate.
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let policy = PolicyState::load(&arguments.policy).map_err(Failure::input)?;
+    let logged = LoggedTrajectories::load(&arguments.trajectories).map_err(Failure::input)?;
+    let options = LoggedOptions {
+        weights: weights(arguments, policy.flat_parameters().len())?,
+        discount: arguments.discount,
+        returns: match arguments.returns {
+            Returns::ToGo => StepReturn::ToGo,
+            Returns::Total => StepReturn::Total,
+        },
+        baseline: match arguments.baseline {
+            BaselineArgument::None => Baseline::None,
+            BaselineArgument::Average => Baseline::Average,
+            BaselineArgument::LeaveOneOut => Baseline::LeaveOneOut,
+        },
+    };
+    let mut selected = device::select(&arguments.device).map_err(Failure::input)?;
+    let on_host = selected.is_host();
+    let precision = arguments.precision.unwrap_or(if on_host { Precision::F64 } else { Precision::F32 });
+    if precision == Precision::F64 {
+        selected.device.configure(FloatDType::F64).map_err(|error| {
+            Failure::input(anyhow::anyhow!("--precision f64 on {}: {error}; use --precision f32", selected.name))
+        })?;
+    }
+    let result = estimate(&policy, &logged, &options, &selected.device).map_err(Failure::input)?;
+    print(&result, &logged, &selected.name);
+    if let Some(path) = &arguments.out {
+        let float = if precision == Precision::F64 { StoredFloat::F64 } else { StoredFloat::F32 };
+        let metadata = BTreeMap::from([("format".to_owned(), "rtpg-estimate/1".to_owned())]);
+        let bytes = tensor_file::to_bytes(&result.tensors, &metadata, float).map_err(Failure::run)?;
+        write_atomically(path, &bytes).map_err(Failure::input)?;
+        print_line(format_args!("written to {}", path.display()));
+    }
+    Ok(())
+}
+
+fn weights(arguments: &Arguments, parameter_count: usize) -> Result<LoggedWeights, Failure> {
+    if arguments.weights != Weights::Bh && !arguments.policies.is_empty() {
+        return Err(Failure::input(anyhow::anyhow!("--policies goes with --weights bh only")));
+    }
+    Ok(match arguments.weights {
+        Weights::Mpm => LoggedWeights::PowerMean {
+            rule: match arguments.coefficients {
+                Coefficients::Adaptive => CoefficientRule::Adaptive { scale: arguments.correction_scale },
+                Coefficients::Theoretical => CoefficientRule::Theoretical {
+                    second_moment: arguments.second_moment_bound,
+                    delta: arguments.confidence_delta,
+                    parameter_count,
+                },
+                Coefficients::Fixed => {
+                    CoefficientRule::Fixed { lambda: arguments.lambda, mixture: MixtureRule::Uniform }
+                }
+            },
+            divergence: match arguments.divergence {
+                Divergence::ClosedForm => DivergenceEstimator::ClosedForm,
+                Divergence::Sample => DivergenceEstimator::Sample,
+            },
+            exponent: arguments.exponent,
+        },
+        Weights::Miw => LoggedWeights::MultipleImportance,
+        Weights::Bh => LoggedWeights::BalanceHeuristic(
+            arguments
+                .policies
+                .iter()
+                .map(|path| PolicyState::load(path))
+                .collect::<Result<_, _>>()
+                .map_err(Failure::input)?,
+        ),
+    })
+}
+
+fn print(result: &LoggedEstimate, logged: &LoggedTrajectories, device: &str) {
+    let report = &result.diagnostics;
+    let trajectories = logged.window * logged.batch;
+    print_line(format_args!(
+        "{} batches of {} trajectories, horizon {}, on {device}",
+        logged.window, logged.batch, logged.horizon
+    ));
+    print_line(format_args!("gradient norm              {:.6e}", result.gradient_norm));
+    print_line(format_args!(
+        "effective sample size      {:.2} of {trajectories}",
+        report.effective_sample_size
+    ));
+    print_line(format_args!(
+        "largest weight             {:.4} times the weight 1/{trajectories} of plain averaging",
+        report.largest_weight
+    ));
+    print_line("batch      ln D     alpha    lambda     share       ESS");
+    for batch in 0..logged.window {
+        print_line(format_args!(
+            "{batch:5} {:9.4} {:9.6} {:9.6} {:9.6} {:9.2}",
+            result.tensors["log_second_moment"].values[batch],
+            report.alpha[batch],
+            report.lambda[batch],
+            report.batch_share[batch],
+            report.batch_effective_sample_size[batch]
+        ));
+    }
+}

@@ -1,0 +1,120 @@
+//! `rtpg evaluate`.
+
+use std::path::{Path, PathBuf};
+
+use environments::registry;
+use policy_nets::PolicyState;
+use trainer::config::{Source, load};
+use trainer::evaluation::{Evaluation, Evaluator};
+use trainer::random::Streams;
+use trainer::rollout::Mode;
+use trainer::run_folder::RunFolder;
+use trainer::threads::Threads;
+
+use super::{Failure, Outcome, print_line};
+
+/// Options of `rtpg evaluate`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Folder of a run, or a policy file (then --environment says where it acts)
+    #[arg(value_name = "RUN_OR_POLICY")]
+    policy: PathBuf,
+    /// Number of episodes
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    episodes: u32,
+    /// Key of the episodes' random draws
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Sample actions instead of taking their means
+    #[arg(long)]
+    stochastic: bool,
+    /// Take the run's last policy instead of its best one
+    #[arg(long)]
+    last: bool,
+    /// Environment by name; a run knows its own
+    #[arg(long, value_name = "NAME")]
+    environment: Option<String>,
+    /// Steps after which an episode is cut off; without it the run's or the environment's own
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    horizon: Option<u32>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+struct Subject {
+    path: PathBuf,
+    environment: String,
+    horizon: Option<usize>,
+}
+
+/// Runs the episodes and prints their returns.
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let subject = subject(arguments)?;
+    let policy = PolicyState::load(&subject.path).map_err(Failure::input)?;
+    let entry = registry::find(&subject.environment).map_err(Failure::input)?;
+    let sizes = (policy.architecture.observation_size, policy.architecture.action_size);
+    if sizes != (entry.observation_size, entry.action_size) {
+        return Err(Failure::input(anyhow::anyhow!(
+            "{}: the policy has {} observation and {} action components, but {} has {} and {}",
+            subject.path.display(),
+            sizes.0,
+            sizes.1,
+            entry.name,
+            entry.observation_size,
+            entry.action_size
+        )));
+    }
+    let horizon = arguments.horizon.map(|horizon| horizon as usize).or(subject.horizon).unwrap_or(entry.horizon);
+    let threads = Threads::new(0).map_err(Failure::run)?;
+    let mut evaluator =
+        Evaluator::new(entry, arguments.episodes as usize, horizon, &threads).map_err(Failure::input)?;
+    let mode = if arguments.stochastic { Mode::StochasticEvaluation } else { Mode::DeterministicEvaluation };
+    let evaluation =
+        evaluator.run(&policy, Streams::new(arguments.seed), 0, mode).map_err(Failure::run)?;
+    if arguments.json {
+        print_line(serde_json::to_string_pretty(&evaluation).map_err(Failure::run)?);
+    } else {
+        print(&evaluation, &subject);
+    }
+    Ok(())
+}
+
+fn print(evaluation: &Evaluation, subject: &Subject) {
+    let interval = evaluation.return_interval.map_or_else(String::new, |interval| format!(" ± {interval:.2}"));
+    print_line(format_args!("{} on {}", subject.path.display(), subject.environment));
+    print_line(format_args!(
+        "return {:.2}{interval} (95 % interval of the mean), standard deviation {:.2}, range {:.2} to {:.2}",
+        evaluation.return_mean, evaluation.return_std, evaluation.return_min, evaluation.return_max
+    ));
+    print_line(format_args!("length {:.1}, {} episodes", evaluation.length_mean, evaluation.episodes));
+    if evaluation.unstable > 0 {
+        print_line(format_args!("{} episodes ended in an unstable simulation", evaluation.unstable));
+    }
+}
+
+fn subject(arguments: &Arguments) -> Result<Subject, Failure> {
+    let path: &Path = &arguments.policy;
+    if path.is_dir() {
+        let folder = RunFolder::open(path).map_err(Failure::input)?;
+        let config = load(&Source::File(folder.config()), &[]).map_err(Failure::input)?;
+        let best = folder.best_policy();
+        let file = if arguments.last || !best.is_file() { folder.policy() } else { best };
+        return Ok(Subject {
+            path: file,
+            environment: arguments.environment.clone().unwrap_or(config.environment.name),
+            horizon: config.environment.horizon,
+        });
+    }
+    match &arguments.environment {
+        Some(environment) => {
+            Ok(Subject { path: path.to_owned(), environment: environment.clone(), horizon: None })
+        }
+        None if path.is_file() => Err(Failure::input(anyhow::anyhow!(
+            "{} is a policy file: say where it acts by --environment ({})",
+            path.display(),
+            registry::names().collect::<Vec<_>>().join(", ")
+        ))),
+        None => Err(Failure::input(anyhow::anyhow!("{}: no such run or policy file", path.display()))),
+    }
+}

@@ -1,0 +1,26 @@
+//! `rtpg list`.
+
+use environments::registry;
+use trainer::config::{AlgorithmConfig, presets};
+
+use super::{Outcome, print_line};
+
+/// Lists presets, environments and algorithms.
+pub(crate) fn run() -> Outcome {
+    print_line("presets (rtpg train NAME)");
+    for preset in presets() {
+        print_line(format_args!("  {:20} {}", preset.name, preset.summary()));
+    }
+    print_line("environments (environment.name)");
+    for entry in registry::ENTRIES {
+        print_line(format_args!(
+            "  {:20} {} ({} observation, {} action components, horizon {})",
+            entry.name, entry.summary, entry.observation_size, entry.action_size, entry.horizon
+        ));
+    }
+    print_line("algorithms (algorithm.name)");
+    for (name, summary) in AlgorithmConfig::SUMMARIES {
+        print_line(format_args!("  {name:20} {summary}"));
+    }
+    Ok(())
+}

@@ -1,0 +1,111 @@
+//! The command line.
+
+mod devices;
+mod estimate;
+mod evaluate;
+mod list;
+mod plot;
+mod progress;
+mod train;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+/// Train neural Gaussian policies by policy gradient with trajectory reuse.
+#[derive(Debug, Parser)]
+#[command(name = "rtpg", version, about, propagate_version = true, max_term_width = 110)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Train a policy; without a configuration, the preset `cartpole`
+    Train(train::Arguments),
+    /// Run episodes with a trained policy
+    Evaluate(evaluate::Arguments),
+    /// Draw the figures of runs again from their recorded metrics
+    Plot(plot::Arguments),
+    /// Estimate a gradient from logged trajectories
+    Estimate(estimate::Arguments),
+    /// List the compute devices that this program can use
+    Devices,
+    /// List presets, environments and algorithms
+    List,
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// How a command ended without success.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Wrong input: exit code 2.
+    Input(anyhow::Error),
+    /// The work failed: exit code 1.
+    Run(anyhow::Error),
+    /// The user stopped it: exit code 130.
+    Stopped,
+}
+
+impl Failure {
+    /// Wrong input.
+    fn input(error: impl Into<anyhow::Error>) -> Self {
+        Self::Input(error.into())
+    }
+
+    /// Failed work.
+    fn run(error: impl Into<anyhow::Error>) -> Self {
+        Self::Run(error.into())
+    }
+}
+
+type Outcome = Result<(), Failure>;
+
+/// Parses the arguments and runs the command.
+pub(crate) fn main() -> ExitCode {
+    let filter = EnvFilter::try_from_env("RTPG_LOG").unwrap_or_else(|_| EnvFilter::new("warn,trainer=info,rtpg=info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .without_time()
+        .init();
+    let outcome = match Arguments::parse().command {
+        Command::Train(arguments) => train::run(arguments),
+        Command::Evaluate(arguments) => evaluate::run(&arguments),
+        Command::Plot(arguments) => plot::run(&arguments),
+        Command::Estimate(arguments) => estimate::run(&arguments),
+        Command::Devices => devices::run(),
+        Command::List => list::run(),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "rtpg", &mut std::io::stdout());
+            Ok(())
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Input(error)) => fail(&error, 2),
+        Err(Failure::Run(error)) => fail(&error, 1),
+        Err(Failure::Stopped) => ExitCode::from(130),
+    }
+}
+
+/// One line on standard error.
+fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
+    eprintln!("error: {}", format!("{error:#}").replace('\n', " "));
+    ExitCode::from(code)
+}
+
+/// Prints a line on standard output; a closed pipe is no error.
+pub(crate) fn print_line(line: impl std::fmt::Display) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "{line}");
+}

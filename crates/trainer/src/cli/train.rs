@@ -1,0 +1,154 @@
+//! `rtpg train`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use trainer::config::{Config, Source, load};
+use trainer::device::{self, DeviceChoice};
+use trainer::run::{Ending, Run, Summary};
+use trainer::run_folder::{RunFolder, RunFolderError};
+use trainer::training::TrainError;
+
+use super::progress::Progress;
+use super::{Failure, Outcome, print_line};
+
+/// Options of `rtpg train`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// A preset, or a TOML file (`rtpg list` names the presets; RUN/config.toml repeats a run) [default: cartpole]
+    config: Option<String>,
+    /// Override a key, such as algorithm.window=4; may be given several times
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Key of every random draw
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
+    /// auto, cpu, gpu, gpu:N, or a backend by name
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<DeviceChoice>,
+    /// Worker threads; 0 takes one for each processor; results do not depend on it
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Folder of the run [default: runs/CONFIG-seedS, numbered when it exists]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Remove what an earlier run left in --out
+    #[arg(long, requires = "out", conflicts_with = "resume")]
+    force: bool,
+    /// Go on with the run in DIR
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "out", "seed"])]
+    resume: Option<PathBuf>,
+}
+
+/// Trains, and prints what came of it.
+pub(crate) fn run(arguments: Arguments) -> Outcome {
+    let mut overrides = arguments.set.clone();
+    overrides.extend(arguments.seed.map(|seed| format!("seed={seed}")));
+    overrides.extend(arguments.device.as_ref().map(|device| format!("device=\"{device}\"")));
+    overrides.extend(arguments.threads.map(|threads| format!("threads={threads}")));
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut run = match &arguments.resume {
+        Some(path) => resume(path, &overrides)?,
+        None => start(&arguments, &overrides)?,
+    };
+    handle_interrupt(&stop)?;
+
+    let total = run.trainer().config().iterations;
+    let mut progress = Progress::new(total, run.trainer().progress().iteration);
+    let result = run.train(&stop, |row| progress.update(row));
+    progress.finish();
+    let summary = result.map_err(Failure::run)?;
+    report(&summary, run.folder());
+    if summary.ending == Ending::Stopped { Err(Failure::Stopped) } else { Ok(()) }
+}
+
+fn start(arguments: &Arguments, overrides: &[String]) -> Result<Run, Failure> {
+    let text = arguments.config.as_deref().unwrap_or("cartpole");
+    let source = Source::parse(text);
+    let config = load(&source, overrides).map_err(Failure::input)?;
+    let device = select(&config)?;
+    let folder = match &arguments.out {
+        Some(path) => RunFolder::create(path, arguments.force),
+        None => default_folder(&source, config.seed),
+    };
+    Run::start(&config, &device, folder.map_err(Failure::input)?).map_err(start_failure)
+}
+
+fn resume(path: &Path, overrides: &[String]) -> Result<Run, Failure> {
+    let folder = RunFolder::open(path).map_err(Failure::input)?;
+    let config = load(&Source::File(folder.config()), overrides).map_err(Failure::input)?;
+    let device = select(&config)?;
+    Run::resume(&config, &device, folder).map_err(start_failure)
+}
+
+/// What keeps a run from starting is wrong input, all but the operating system's refusals.
+fn start_failure(error: TrainError) -> Failure {
+    match error {
+        TrainError::Threads(_) | TrainError::Device { .. } => Failure::run(error),
+        error => Failure::input(error),
+    }
+}
+
+fn select(config: &Config) -> Result<device::SelectedDevice, Failure> {
+    let device = device::select(&config.device).map_err(Failure::input)?;
+    tracing::info!("device: {}: {}", device.name, device.reason);
+    Ok(device)
+}
+
+/// The first free folder of `runs/NAME-seedS`, `runs/NAME-seedS-2`, ...
+fn default_folder(source: &Source, seed: u64) -> Result<RunFolder, RunFolderError> {
+    let name = match source {
+        Source::Preset(name) => name.clone(),
+        Source::File(path) => path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+    };
+    let mut number = 1;
+    loop {
+        let suffix = if number == 1 { String::new() } else { format!("-{number}") };
+        let path = Path::new("runs").join(format!("{name}-seed{seed}{suffix}"));
+        match RunFolder::create(&path, false) {
+            Err(RunFolderError::NotEmpty { .. }) => number += 1,
+            outcome => return outcome,
+        }
+    }
+}
+
+/// The first Ctrl-C ends the run after the current iteration; the second ends the process.
+fn handle_interrupt(stop: &Arc<AtomicBool>) -> Result<(), Failure> {
+    let stop = Arc::clone(stop);
+    ctrlc::set_handler(move || {
+        if stop.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("stopping after this iteration; press Ctrl-C again to stop at once");
+    })
+    .map_err(Failure::run)
+}
+
+fn report(summary: &Summary, folder: &RunFolder) {
+    let ending = match summary.ending {
+        Ending::Finished => "finished",
+        Ending::Stopped => "stopped",
+        Ending::Failed => "failed",
+    };
+    print_line(format_args!(
+        "{ending} after {} iterations, {} trajectories, {:.1} s",
+        summary.iterations, summary.trajectories_total, summary.seconds_total
+    ));
+    print_line(format_args!(
+        "mean return of the last {} iterations: {:.2}",
+        trainer::run::FINAL_ITERATIONS,
+        summary.final_return_mean
+    ));
+    if let Some(best) = summary.best_return {
+        print_line(format_args!("best evaluation: {best:.2}"));
+    }
+    let path = folder.path().display();
+    print_line(format_args!("everything is in {path}"));
+    if summary.ending == Ending::Stopped {
+        print_line(format_args!("go on with: rtpg train --resume {path}"));
+    } else {
+        print_line(format_args!("look at it with: rtpg evaluate {path}"));
+    }
+}

@@ -1,0 +1,156 @@
+//! Ranges of values.
+
+use super::load::Places;
+use super::{AlgorithmConfig, Config, ConfigError, OptimizerConfig};
+
+/// The most trajectories, steps, widths or batches: beyond it products overflow the address space of small machines.
+const LARGEST_SIZE: usize = 1 << 24;
+
+/// Checks every value's range.
+pub(super) fn check(config: &Config, places: &Places) -> Result<(), ConfigError> {
+    let checker = Checker { places };
+    let Config { environment, policy, evaluation, checkpoint, .. } = config;
+    if config.iterations == 0 {
+        return checker.refuse("iterations", 0, "at least 1");
+    }
+    if let Some(horizon) = environment.horizon {
+        checker.size("environment.horizon", horizon)?;
+    }
+    for (index, width) in policy.hidden.iter().enumerate() {
+        checker.size(&format!("policy.hidden[{index}]"), *width)?;
+    }
+    checker.positive("policy.variance", policy.variance)?;
+    checker.finite("policy.log_std_bounds.min", policy.log_std_bounds.min)?;
+    checker.finite("policy.log_std_bounds.max", policy.log_std_bounds.max)?;
+    if policy.log_std_bounds.min >= policy.log_std_bounds.max {
+        return checker.refuse("policy.log_std_bounds.min", policy.log_std_bounds.min, "less than the maximum");
+    }
+    check_algorithm(&config.algorithm, &checker)?;
+    match &config.optimizer {
+        OptimizerConfig::Adam(adam) => {
+            checker.positive("optimizer.learning_rate", adam.learning_rate)?;
+            checker.below_one("optimizer.beta_1", adam.beta_1)?;
+            checker.below_one("optimizer.beta_2", adam.beta_2)?;
+            checker.positive("optimizer.epsilon", adam.epsilon)?;
+        }
+        OptimizerConfig::Constant(constant) => {
+            checker.positive("optimizer.learning_rate", constant.learning_rate)?;
+        }
+    }
+    if evaluation.interval > 0 {
+        checker.size("evaluation.episodes", evaluation.episodes)?;
+    }
+    if !(checkpoint.seconds.is_finite() && checkpoint.seconds >= 0.0) {
+        return checker.refuse("checkpoint.seconds", checkpoint.seconds, "a number of at least 0");
+    }
+    Ok(())
+}
+
+fn check_algorithm(algorithm: &AlgorithmConfig, checker: &Checker<'_>) -> Result<(), ConfigError> {
+    checker.size("algorithm.batch_size", algorithm.batch_size())?;
+    checker.size("algorithm.window", algorithm.window())?;
+    let discount = match algorithm {
+        AlgorithmConfig::RtPg(options) => options.discount,
+        AlgorithmConfig::Gpomdp(options) | AlgorithmConfig::Reinforce(options) => options.discount,
+        AlgorithmConfig::Miw(options) | AlgorithmConfig::Bh(options) => options.discount,
+    };
+    checker.unit("algorithm.discount", discount)?;
+    if let AlgorithmConfig::RtPg(options) = algorithm {
+        if !(options.exponent.is_finite() && options.exponent <= 0.0) {
+            return checker.refuse("algorithm.exponent", options.exponent, "a number of at most 0");
+        }
+        checker.positive("algorithm.correction_scale", options.correction_scale)?;
+        checker.unit("algorithm.lambda", options.lambda)?;
+        if !(options.second_moment_bound.is_finite() && options.second_moment_bound >= 1.0) {
+            return checker.refuse(
+                "algorithm.second_moment_bound",
+                options.second_moment_bound,
+                "a number of at least 1",
+            );
+        }
+        if !(options.confidence_delta > 0.0 && options.confidence_delta < 1.0) {
+            let expected = "a probability between 0 and 1, both excluded";
+            return checker.refuse("algorithm.confidence_delta", options.confidence_delta, expected);
+        }
+    }
+    Ok(())
+}
+
+struct Checker<'a> {
+    places: &'a Places,
+}
+
+impl Checker<'_> {
+    fn refuse(&self, key: &str, found: impl ToString, expected: &str) -> Result<(), ConfigError> {
+        Err(ConfigError::Range {
+            place: self.places.of(key),
+            key: key.to_owned(),
+            found: found.to_string(),
+            expected: expected.to_owned(),
+        })
+    }
+
+    fn size(&self, key: &str, value: usize) -> Result<(), ConfigError> {
+        match value {
+            0 => self.refuse(key, value, "at least 1"),
+            value if value > LARGEST_SIZE => self.refuse(key, value, "at most 16777216"),
+            _ => Ok(()),
+        }
+    }
+
+    fn finite(&self, key: &str, value: f64) -> Result<(), ConfigError> {
+        if value.is_finite() { Ok(()) } else { self.refuse(key, value, "a finite number") }
+    }
+
+    fn positive(&self, key: &str, value: f64) -> Result<(), ConfigError> {
+        if value.is_finite() && value > 0.0 { Ok(()) } else { self.refuse(key, value, "a number above 0") }
+    }
+
+    fn unit(&self, key: &str, value: f64) -> Result<(), ConfigError> {
+        if (0.0..=1.0).contains(&value) { Ok(()) } else { self.refuse(key, value, "a number between 0 and 1") }
+    }
+
+    fn below_one(&self, key: &str, value: f64) -> Result<(), ConfigError> {
+        if (0.0..1.0).contains(&value) {
+            Ok(())
+        } else {
+            self.refuse(key, value, "a number of at least 0 and below 1")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Source, load};
+
+    #[test]
+    fn values_out_of_range_are_refused_by_key() {
+        let cases = [
+            ("algorithm.batch_size=0", "at least 1"),
+            ("algorithm.window=0", "at least 1"),
+            ("environment.horizon=0", "at least 1"),
+            ("iterations=0", "at least 1"),
+            ("policy.variance=0.0", "a number above 0"),
+            ("policy.variance=nan", "a number above 0"),
+            ("policy.hidden=[32, 0]", "at least 1"),
+            ("algorithm.lambda=1.5", "a number between 0 and 1"),
+            ("algorithm.lambda=-0.1", "a number between 0 and 1"),
+            ("algorithm.discount=nan", "a number between 0 and 1"),
+            ("algorithm.exponent=1.0", "a number of at most 0"),
+            ("algorithm.confidence_delta=0.0", "a probability between 0 and 1, both excluded"),
+            ("algorithm.second_moment_bound=0.5", "a number of at least 1"),
+            ("optimizer.learning_rate=-0.1", "a number above 0"),
+            ("optimizer.learning_rate=inf", "a number above 0"),
+            ("optimizer.beta_2=1.0", "a number of at least 0 and below 1"),
+            ("checkpoint.seconds=-1.0", "a number of at least 0"),
+            ("evaluation.episodes=0", "at least 1"),
+        ];
+        for (text, expected) in cases {
+            let error = load(&Source::Preset("cartpole".to_owned()), &[text.to_owned()]).expect_err(text);
+            let message = error.to_string();
+            let key = text.split('=').next().unwrap();
+            assert!(message.starts_with(&format!("--set: key `{key}")), "{message}");
+            assert!(message.ends_with(&format!("expected {expected}")), "{message}");
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! From TOML to a checked [`Config`].
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use toml::{Table, Value};
+
+use super::error::nearest;
+use super::{
+    AdamConfig, AlgorithmConfig, CheckpointConfig, Config, ConfigError, ConstantConfig, EnvironmentConfig,
+    EvaluationConfig, OnPolicyConfig, OptimizerConfig, PolicyConfig, PowerMeanConfig, WindowConfig, check,
+    presets,
+};
+use crate::device::DeviceChoice;
+
+/// Where a configuration comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A preset by name.
+    Preset(String),
+    /// A TOML file.
+    File(PathBuf),
+}
+
+impl Source {
+    /// A file when `text` names one or ends in `.toml`, else a preset.
+    pub fn parse(text: &str) -> Self {
+        let path = Path::new(text);
+        let is_file = path.extension().is_some_and(|extension| extension == "toml") || path.is_file();
+        if is_file { Self::File(path.to_owned()) } else { Self::Preset(text.to_owned()) }
+    }
+}
+
+/// Reads, merges and checks a configuration; `overrides` are `key=value` with dotted keys and TOML values.
+///
+/// # Errors
+/// [`ConfigError`], which names the place and the key.
+pub fn load(source: &Source, overrides: &[String]) -> Result<Config, ConfigError> {
+    let (place, table) = match source {
+        Source::Preset(name) => (format!("preset {name}"), presets::table(name)?),
+        Source::File(path) => (path.display().to_string(), read(path)?),
+    };
+    let overrides = parse_overrides(overrides)?;
+    let places = Places { place, overrides: overrides.clone() };
+    let table = merge(with_preset(table, &places)?, overrides);
+    let config = deserialize(table, &places)?;
+    check::check(&config, &places)?;
+    Ok(config)
+}
+
+/// Where a key stands, for messages.
+pub(super) struct Places {
+    place: String,
+    overrides: Table,
+}
+
+impl Places {
+    /// `--set` when the key was overridden, else the file or preset.
+    pub(super) fn of(&self, key: &str) -> String {
+        let mut value = Some(&Value::Table(self.overrides.clone())).cloned();
+        for part in key.split('.') {
+            value = value.and_then(|value| value.get(part).cloned());
+        }
+        if value.is_some() { "--set".to_owned() } else { self.place.clone() }
+    }
+}
+
+fn read(path: &Path) -> Result<Table, ConfigError> {
+    let text = fs_err::read_to_string(path)?;
+    toml::from_str(&text).map_err(|error: toml::de::Error| {
+        let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+        let place = line.map_or_else(String::new, |line| format!("line {line}: "));
+        ConfigError::Syntax { path: path.to_owned(), reason: format!("{place}{}", error.message().replace('\n', " ")) }
+    })
+}
+
+/// Lays a file over the preset that its key `preset` names.
+fn with_preset(mut table: Table, places: &Places) -> Result<Table, ConfigError> {
+    match table.remove("preset") {
+        None => Ok(table),
+        Some(Value::String(name)) => Ok(merge(presets::table(&name)?, table)),
+        Some(other) => Err(ConfigError::Type {
+            place: places.of("preset"),
+            key: "preset".to_owned(),
+            reason: format!("invalid type: {}, expected the name of a preset", other.type_str()),
+        }),
+    }
+}
+
+fn parse_overrides(overrides: &[String]) -> Result<Table, ConfigError> {
+    let mut merged = Table::new();
+    for text in overrides {
+        let malformed = || ConfigError::Override { text: text.clone() };
+        let (key, value) = text.split_once('=').ok_or_else(malformed)?;
+        let (key, value) = (key.trim(), value.trim());
+        if key.is_empty() || value.is_empty() || key.split('.').any(str::is_empty) {
+            return Err(malformed());
+        }
+        // A bare word is a string: --set device=cpu.
+        let value = toml::from_str::<Table>(&format!("value = {value}"))
+            .ok()
+            .and_then(|mut table| table.remove("value"))
+            .unwrap_or_else(|| Value::String(value.to_owned()));
+        let nested = key.rsplit('.').fold(value, |value, part| {
+            Value::Table(Table::from_iter([(part.to_owned(), value)]))
+        });
+        if let Value::Table(table) = nested {
+            merged = merge(merged, table);
+        }
+    }
+    Ok(merged)
+}
+
+/// Lays `overlay` over `base`, table by table. Where the overlay chooses another algorithm or optimiser, options of the
+/// base that the chosen one does not have are dropped.
+fn merge(mut base: Table, overlay: Table) -> Table {
+    for (key, value) in overlay {
+        let merged = match (base.remove(&key), value) {
+            (Some(Value::Table(mut below)), Value::Table(above)) => {
+                if let Some(name) = above.get("name").and_then(Value::as_str)
+                    && let Some(known) = known_options(&key, name)
+                {
+                    below.retain(|option, _| known.iter().any(|known| known == option));
+                }
+                Value::Table(merge(below, above))
+            }
+            (_, value) => value,
+        };
+        base.insert(key, merged);
+    }
+    base
+}
+
+/// Options of the algorithm or optimiser `name`.
+fn known_options(table: &str, name: &str) -> Option<Vec<String>> {
+    let value = match table {
+        "algorithm" => default_algorithm(name).and_then(|config| Table::try_from(config).ok()),
+        "optimizer" => default_optimizer(name).and_then(|config| Table::try_from(config).ok()),
+        _ => None,
+    };
+    value.map(|table| table.keys().cloned().collect())
+}
+
+fn default_algorithm(name: &str) -> Option<AlgorithmConfig> {
+    match name {
+        "rt-pg" => Some(AlgorithmConfig::RtPg(PowerMeanConfig::default())),
+        "gpomdp" => Some(AlgorithmConfig::Gpomdp(OnPolicyConfig::default())),
+        "reinforce" => Some(AlgorithmConfig::Reinforce(OnPolicyConfig::default())),
+        "miw" => Some(AlgorithmConfig::Miw(WindowConfig::default())),
+        "bh" => Some(AlgorithmConfig::Bh(WindowConfig::default())),
+        _ => None,
+    }
+}
+
+fn default_optimizer(name: &str) -> Option<OptimizerConfig> {
+    match name {
+        "adam" => Some(OptimizerConfig::Adam(AdamConfig::default())),
+        "constant" => Some(OptimizerConfig::Constant(ConstantConfig::default())),
+        _ => None,
+    }
+}
+
+/// The plain part of a configuration; `algorithm` and `optimizer` are read by their names.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Plain {
+    #[serde(default)]
+    seed: u64,
+    #[serde(default = "default_iterations")]
+    iterations: u32,
+    #[serde(default)]
+    threads: usize,
+    #[serde(default)]
+    device: DeviceChoice,
+    environment: EnvironmentConfig,
+    #[serde(default)]
+    policy: PolicyConfig,
+    #[serde(default)]
+    algorithm: Table,
+    #[serde(default)]
+    optimizer: Table,
+    #[serde(default)]
+    evaluation: EvaluationConfig,
+    #[serde(default)]
+    checkpoint: CheckpointConfig,
+}
+
+fn default_iterations() -> u32 {
+    1000
+}
+
+fn deserialize(table: Table, places: &Places) -> Result<Config, ConfigError> {
+    let plain: Plain = from_table(table, "", places)?;
+    Ok(Config {
+        seed: plain.seed,
+        iterations: plain.iterations,
+        threads: plain.threads,
+        device: plain.device,
+        environment: plain.environment,
+        policy: plain.policy,
+        algorithm: algorithm(plain.algorithm, places)?,
+        optimizer: optimizer(plain.optimizer, places)?,
+        evaluation: plain.evaluation,
+        checkpoint: plain.checkpoint,
+    })
+}
+
+fn algorithm(mut table: Table, places: &Places) -> Result<AlgorithmConfig, ConfigError> {
+    let known: Vec<&str> = AlgorithmConfig::SUMMARIES.iter().map(|(name, _)| *name).collect();
+    Ok(match take_name(&mut table, "algorithm", "rt-pg", &known, places)?.as_str() {
+        "gpomdp" => AlgorithmConfig::Gpomdp(from_table(table, "algorithm", places)?),
+        "reinforce" => AlgorithmConfig::Reinforce(from_table(table, "algorithm", places)?),
+        "miw" => AlgorithmConfig::Miw(from_table(table, "algorithm", places)?),
+        "bh" => AlgorithmConfig::Bh(from_table(table, "algorithm", places)?),
+        _ => AlgorithmConfig::RtPg(from_table(table, "algorithm", places)?),
+    })
+}
+
+fn optimizer(mut table: Table, places: &Places) -> Result<OptimizerConfig, ConfigError> {
+    Ok(match take_name(&mut table, "optimizer", "adam", &["adam", "constant"], places)?.as_str() {
+        "constant" => OptimizerConfig::Constant(from_table(table, "optimizer", places)?),
+        _ => OptimizerConfig::Adam(from_table(table, "optimizer", places)?),
+    })
+}
+
+fn take_name(
+    table: &mut Table,
+    parent: &str,
+    default: &str,
+    known: &[&str],
+    places: &Places,
+) -> Result<String, ConfigError> {
+    let key = format!("{parent}.name");
+    let reason = match table.remove("name") {
+        None => return Ok(default.to_owned()),
+        Some(Value::String(name)) if known.contains(&name.as_str()) => return Ok(name),
+        Some(Value::String(name)) => {
+            let nearest = nearest(&name, known.iter().copied())
+                .map_or_else(String::new, |nearest| format!(" (did you mean `{nearest}`?)"));
+            format!("unknown {parent} `{name}`{nearest}, expected one of {}", known.join(", "))
+        }
+        Some(other) => format!("invalid type: {}, expected one of {}", other.type_str(), known.join(", ")),
+    };
+    Err(ConfigError::Type { place: places.of(&key), key, reason })
+}
+
+fn from_table<T: DeserializeOwned>(table: Table, parent: &str, places: &Places) -> Result<T, ConfigError> {
+    serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
+        let path = error.path().to_string();
+        let message = error.inner().message().trim().to_owned();
+        describe(&path, &message, parent, places)
+    })
+}
+
+/// Turns a message of serde into one of ours.
+fn describe(path: &str, message: &str, parent: &str, places: &Places) -> ConfigError {
+    let join = |key: &str| match (parent, key) {
+        ("", key) => key.to_owned(),
+        (parent, "." | "") => parent.to_owned(),
+        (parent, key) => format!("{parent}.{key}"),
+    };
+    let key = join(path);
+    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    if message.starts_with("unknown field") && !quoted.is_empty() {
+        let (field, known) = (quoted[0], &quoted[1..]);
+        let key = if key.ends_with(field) { key } else { join(&format!("{path}.{field}")) };
+        let prefix = key[..key.len() - field.len()].to_owned();
+        let mut known: Vec<&str> = known.to_vec();
+        if prefix.is_empty() {
+            known.push("preset");
+        }
+        return ConfigError::UnknownKey {
+            place: places.of(&key),
+            nearest: nearest(field, known.iter().copied()).map(|nearest| format!("{prefix}{nearest}")),
+            known: known.into_iter().map(|known| format!("{prefix}{known}")).collect(),
+            key,
+        };
+    }
+    let key = match quoted.first() {
+        Some(field) if message.starts_with("missing field") => join(field),
+        _ => key,
+    };
+    let reason = message
+        .replace("expected usize", "expected a whole number of at least 0")
+        .replace("expected u32", "expected a whole number of at least 0")
+        .replace("expected u64", "expected a whole number of at least 0")
+        .replace("expected f64", "expected a number")
+        .replace('\n', " ");
+    ConfigError::Type { place: places.of(&key), key, reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(overrides: &[&str]) -> String {
+        let overrides: Vec<String> = overrides.iter().map(|text| (*text).to_owned()).collect();
+        load(&Source::Preset("cartpole".to_owned()), &overrides).expect_err("refused").to_string()
+    }
+
+    #[test]
+    fn every_preset_loads_and_its_resolved_form_repeats_it() {
+        for preset in presets::presets() {
+            let config = load(&Source::Preset(preset.name.to_owned()), &[]).unwrap();
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("config.toml");
+            std::fs::write(&path, config.to_toml()).unwrap();
+            assert_eq!(load(&Source::File(path), &[]).unwrap(), config);
+        }
+    }
+
+    #[test]
+    fn another_algorithm_keeps_the_options_that_it_has() {
+        let overrides = ["algorithm.name=gpomdp".to_owned()];
+        let config = load(&Source::Preset("cartpole".to_owned()), &overrides).unwrap();
+        assert_eq!(config.algorithm, AlgorithmConfig::Gpomdp(OnPolicyConfig::default()));
+    }
+
+    #[test]
+    fn slips_are_named_with_the_nearest_key() {
+        let message = refused(&["policy.hiden=[3]"]);
+        assert!(
+            message.starts_with("--set: unknown key `policy.hiden` (did you mean `policy.hidden`?); known keys: "),
+            "{message}"
+        );
+        let message = refused(&["algorithm.windw=3"]);
+        assert!(message.contains("did you mean `algorithm.window`?"), "{message}");
+        let message = refused(&["itertions=3"]);
+        assert!(message.contains("did you mean `iterations`?"), "{message}");
+        let message = refused(&["algorithm.name=rtpg"]);
+        assert!(message.contains("did you mean `rt-pg`?"), "{message}");
+        let message = refused(&["algorithm.name=gpomdp", "algorithm.lambda=0.5"]);
+        assert!(message.starts_with("--set: unknown key `algorithm.lambda`"), "{message}");
+    }
+
+    #[test]
+    fn wrong_types_are_named() {
+        let message = refused(&["algorithm.batch_size=ten"]);
+        assert_eq!(
+            message,
+            "--set: key `algorithm.batch_size`: invalid type: string \"ten\", expected a whole number of at least 0"
+        );
+        let message = refused(&["iterations=-3"]);
+        assert!(message.starts_with("--set: key `iterations`: invalid value: integer `-3`"), "{message}");
+        let message = refused(&["policy.hidden=[4, true]"]);
+        assert!(message.contains("`policy.hidden[1]`"), "{message}");
+        assert!(refused(&["nonsense"]).contains("expected key=value"));
+    }
+}

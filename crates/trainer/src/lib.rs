@@ -1,0 +1,28 @@
+//! Training of neural Gaussian policies with trajectory reuse.
+//!
+//! [`training::Trainer`] is one run in memory: it samples with [`rollout`], estimates with an
+//! [`algorithms::Algorithm`], and steps an [`optimizer::Optimizer`]. [`run::Run`] adds the folder with metrics, policies,
+//! checkpoints and figures. The command `rtpg` is a thin layer over it.
+
+// Only here so that one build of Burn serves every command; see the workspace manifest.
+use {ciborium as _, either as _, regex as _, regex_syntax as _};
+
+pub mod algorithms;
+pub mod checkpoint;
+pub mod config;
+pub mod device;
+pub mod evaluation;
+pub mod figures;
+pub mod logged;
+pub mod metrics;
+pub mod optimizer;
+pub mod phases;
+pub mod random;
+pub mod rollout;
+pub mod run;
+pub mod run_folder;
+pub mod statistics;
+pub mod threads;
+pub mod training;
+pub mod trajectories;
+pub mod window;

@@ -1,0 +1,167 @@
+//! One row for each iteration: `metrics.csv` (docs/metrics.md explains every column).
+
+use std::path::{Path, PathBuf};
+
+use estimator::DiagnosticsReport;
+use serde::{Deserialize, Serialize};
+
+use crate::trajectories::Trajectories;
+
+/// A row of `metrics.csv`. Columns are only added at the end of their group, never renamed.
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+pub struct MetricsRow {
+    /// Iteration, from 1.
+    pub iteration: u32,
+    /// Fresh trajectories of this iteration.
+    pub trajectories: u64,
+    /// Fresh trajectories so far.
+    pub trajectories_total: u64,
+    /// Environment steps so far.
+    pub env_steps_total: u64,
+    /// Mean undiscounted return of the fresh trajectories, before the update.
+    pub return_mean: f64,
+    /// Their standard deviation.
+    pub return_std: f64,
+    /// Their smallest return.
+    pub return_min: f64,
+    /// Their largest return.
+    pub return_max: f64,
+    /// Their mean length.
+    pub length_mean: f64,
+    /// Mean return of evaluation episodes after the update, when there was an evaluation.
+    pub evaluation_return: Option<f64>,
+    /// Euclidean norm of the gradient estimate.
+    pub gradient_norm: f64,
+    /// Euclidean norm of the parameters after the update.
+    pub parameter_norm: f64,
+    /// Mean standard deviation of the policy after the update.
+    pub policy_std: f64,
+    /// Batches in the window.
+    pub window: usize,
+    /// Effective sample size of the weights.
+    pub ess: f64,
+    /// Effective sample size as a share of the trajectories in the window.
+    pub ess_fraction: f64,
+    /// Largest weight, in units of `1 / (N omega_k)`.
+    pub weight_max: f64,
+    /// Share of the newest batch in the sum of all weights.
+    pub share_newest: f64,
+    /// Mixture coefficient of the newest batch.
+    pub alpha_newest: f64,
+    /// Mean of `lambda`.
+    pub lambda_mean: f64,
+    /// Largest `lambda`.
+    pub lambda_max: f64,
+    /// Mean of `ln D`.
+    pub log_second_moment_mean: f64,
+    /// Largest `ln D`.
+    pub log_second_moment_max: f64,
+    /// Fresh trajectories that ended because their simulation turned unstable.
+    pub unstable: u64,
+    /// Seconds of this iteration.
+    pub seconds: f64,
+    /// Seconds of all iterations so far.
+    pub seconds_total: f64,
+}
+
+/// Columns that hold times, the only ones that differ between equal runs.
+pub const TIME_COLUMNS: [&str; 2] = ["seconds", "seconds_total"];
+
+impl MetricsRow {
+    /// Fills in the columns about fresh trajectories.
+    pub fn set_returns(&mut self, fresh: &[Trajectories]) {
+        let returns: Vec<f64> = fresh.iter().flat_map(Trajectories::returns).collect();
+        let count = returns.len() as f64;
+        let steps: u64 = fresh.iter().map(Trajectories::steps).sum();
+        self.trajectories = returns.len() as u64;
+        self.return_mean = returns.iter().sum::<f64>() / count;
+        let squares: f64 = returns.iter().map(|value| (value - self.return_mean).powi(2)).sum();
+        self.return_std = (squares / count).sqrt();
+        self.return_min = returns.iter().copied().fold(f64::INFINITY, f64::min);
+        self.return_max = returns.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        self.length_mean = steps as f64 / count;
+    }
+
+    /// Fills in the columns about weights.
+    pub fn set_diagnostics(&mut self, report: &DiagnosticsReport, newest: usize, batch: usize) {
+        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+        let largest = |values: &[f64]| values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        self.window = report.alpha.len();
+        self.ess = report.effective_sample_size;
+        self.ess_fraction = report.effective_sample_size / (self.window * batch) as f64;
+        self.weight_max = report.largest_weight;
+        self.share_newest = report.batch_share[newest];
+        self.alpha_newest = report.alpha[newest];
+        self.lambda_mean = mean(&report.lambda);
+        self.lambda_max = largest(&report.lambda);
+        self.log_second_moment_mean = mean(&report.log_second_moment);
+        self.log_second_moment_max = largest(&report.log_second_moment);
+    }
+}
+
+/// Why metrics were not read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum MetricsError {
+    /// The file system refused; the message names the path.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// A row is not what the format says.
+    #[error("{}: {reason}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What the parser found, with the line.
+        reason: String,
+    },
+}
+
+/// Reads every row of a metrics file. A last line that was cut off in the middle is left out.
+///
+/// # Errors
+/// A missing file, missing columns, or a damaged row before the last.
+pub fn read(path: &Path) -> Result<Vec<MetricsRow>, MetricsError> {
+    let mut text = fs_err::read(path)?;
+    let complete = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    text.truncate(complete);
+    let malformed = |reason: String| MetricsError::Malformed { path: path.to_owned(), reason };
+    let mut reader = csv::Reader::from_reader(text.as_slice());
+    reader.deserialize().map(|row| row.map_err(|error| malformed(error.to_string()))).collect()
+}
+
+/// Rows as CSV, with the header when `header` says so.
+pub fn to_csv(rows: &[MetricsRow], header: bool) -> Result<Vec<u8>, csv::Error> {
+    let mut writer = csv::WriterBuilder::new().has_headers(header).from_writer(vec![]);
+    for row in rows {
+        writer.serialize(row)?;
+    }
+    writer.into_inner().map_err(|error| csv::Error::from(std::io::Error::other(error.to_string())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_survive_the_round_trip_and_a_cut_last_line_is_left_out() {
+        let rows = vec![
+            MetricsRow { iteration: 1, return_mean: 0.1 + 0.2, ..MetricsRow::default() },
+            MetricsRow { iteration: 2, evaluation_return: Some(1.5), ..MetricsRow::default() },
+        ];
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.csv");
+        let bytes = to_csv(&rows, true).unwrap();
+        std::fs::write(&path, &bytes).unwrap();
+        assert_eq!(read(&path).unwrap(), rows);
+        std::fs::write(&path, &bytes[..bytes.len() - 3]).unwrap();
+        assert_eq!(read(&path).unwrap(), rows[..1]);
+    }
+
+    #[test]
+    fn a_damaged_row_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.csv");
+        std::fs::write(&path, "iteration,return_mean\n1,x\n").unwrap();
+        let message = read(&path).unwrap_err().to_string();
+        assert!(message.contains("metrics.csv") && message.contains("line"), "{message}");
+    }
+}

@@ -1,0 +1,340 @@
+//! Roll-outs: a policy acts in many environments in lock step.
+//!
+//! The policy's mean network runs on the host over all running trajectories of a group at once; groups are divided over
+//! threads. Noise and environment randomness come from the streams of [`crate::random`], one for each trajectory and
+//! step, and the mean of a row does not depend on the rows beside it, so the result is the same for any number of
+//! threads.
+
+use environments::StepError;
+use environments::batch::{BatchError, BatchStepError, EnvironmentBatch};
+use environments::registry::{Entry, MakeError};
+use policy_nets::fused::{FusedNetwork, Scratch};
+use policy_nets::{Normalizer, PolicyState};
+
+use crate::random::{Purpose, Streams};
+use crate::threads::Threads;
+use crate::trajectories::{BatchShape, Trajectories};
+
+/// Why a batch was not rolled out.
+#[derive(Debug, thiserror::Error)]
+pub enum RollOutError {
+    /// The environment was not made.
+    #[error(transparent)]
+    Make(#[from] MakeError),
+    /// Environments of one kind differ.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    /// A step could not be made.
+    #[error("iteration {iteration}, trajectory {trajectory}, step {step}: {source}")]
+    Step {
+        /// Iteration, from 0.
+        iteration: u32,
+        /// Trajectory, from 0.
+        trajectory: usize,
+        /// Step, from 0.
+        step: usize,
+        /// What the environment says.
+        source: StepError,
+    },
+    /// An environment returned a number that is not finite.
+    #[error("iteration {iteration}, trajectory {trajectory}, step {step}: the environment returned {what} {value}")]
+    NotFinite {
+        /// Iteration, from 0.
+        iteration: u32,
+        /// Trajectory, from 0.
+        trajectory: usize,
+        /// Step, from 0.
+        step: usize,
+        /// `reward` or `observation component I`.
+        what: String,
+        /// The number.
+        value: f64,
+    },
+}
+
+/// Which policy acts, and with which randomness.
+#[derive(Clone, Copy, Debug)]
+pub struct Sampling<'a> {
+    /// The policy.
+    pub policy: &'a PolicyState,
+    /// Random streams of the run.
+    pub streams: Streams,
+    /// Iteration that the streams are keyed with.
+    pub iteration: u32,
+    /// Number that the first trajectory's stream is keyed with.
+    pub first_trajectory: u32,
+    /// Training or evaluation.
+    pub mode: Mode,
+}
+
+/// What a roll-out is for, which decides its streams and whether actions are random.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Training: actions are sampled.
+    Training,
+    /// Evaluation with sampled actions.
+    StochasticEvaluation,
+    /// Evaluation with the mean action.
+    DeterministicEvaluation,
+}
+
+impl Mode {
+    fn purposes(self) -> [Purpose; 3] {
+        match self {
+            Self::Training => [Purpose::Reset, Purpose::Action, Purpose::Dynamics],
+            _ => [Purpose::EvaluationReset, Purpose::EvaluationAction, Purpose::EvaluationDynamics],
+        }
+    }
+}
+
+/// Environments and memory for roll-outs of one batch shape; nothing is allocated while stepping.
+pub struct RollOut {
+    shape: BatchShape,
+    group_size: usize,
+    groups: Vec<Group>,
+    threads: Threads,
+    network: Option<FusedNetwork>,
+}
+
+impl RollOut {
+    /// Makes `shape.trajectories` environments.
+    ///
+    /// # Errors
+    /// When an environment cannot be made.
+    pub fn new(
+        entry: &Entry,
+        trajectories: usize,
+        horizon: usize,
+        threads: &Threads,
+    ) -> Result<Self, RollOutError> {
+        let shape = BatchShape {
+            trajectories,
+            horizon,
+            observation_size: entry.observation_size,
+            action_size: entry.action_size,
+        };
+        // Two groups for each thread even out trajectories of different lengths.
+        let group_size = trajectories.div_ceil(2 * threads.count()).max(SMALLEST_GROUP);
+        let groups = (0..trajectories)
+            .step_by(group_size)
+            .map(|first| Group::new(entry, group_size.min(trajectories - first)))
+            .collect::<Result<_, RollOutError>>()?;
+        Ok(Self { shape, group_size, groups, threads: threads.clone(), network: None })
+    }
+
+    /// Sizes of the batches.
+    pub fn shape(&self) -> BatchShape {
+        self.shape
+    }
+
+    /// Rolls out every environment once and overwrites `batch`.
+    ///
+    /// A trajectory whose simulation turns unstable ends before that step. Returns how many did.
+    ///
+    /// # Errors
+    /// [`RollOutError::Step`] or [`RollOutError::NotFinite`], the first in the order of trajectories.
+    ///
+    /// # Panics
+    /// When `batch` has other sizes.
+    pub fn run(&mut self, sampling: Sampling<'_>, batch: &mut Trajectories) -> Result<usize, RollOutError> {
+        let shape = self.shape;
+        assert_eq!(batch.shape, shape, "sizes of the batch");
+        let network = self.network.get_or_insert_with(|| FusedNetwork::new(&sampling.policy.architecture));
+        let parameters: Vec<f32> = sampling.policy.mean_parameters.iter().map(|value| *value as f32).collect();
+        network.load(&parameters);
+        let network = &*network;
+
+        batch.log_std = sampling.policy.log_std.iter().map(|value| *value as f32).collect();
+        let deviation: Vec<f32> = match sampling.mode {
+            Mode::DeterministicEvaluation => vec![0.0; shape.action_size],
+            _ => batch.log_std.iter().map(|log_std| log_std.exp()).collect(),
+        };
+        let BatchShape { horizon, observation_size, action_size, .. } = shape;
+        let steps = self.group_size * horizon;
+        let groups = self.groups.iter_mut().enumerate();
+        let parts = batch
+            .observations
+            .chunks_mut(steps * observation_size)
+            .zip(batch.actions.chunks_mut(steps * action_size))
+            .zip(batch.means.chunks_mut(steps * action_size))
+            .zip(batch.rewards.chunks_mut(steps))
+            .zip(batch.lengths.chunks_mut(self.group_size))
+            .map(|((((observations, actions), means), rewards), lengths)| Part {
+                horizon,
+                observations,
+                actions,
+                means,
+                rewards,
+                lengths,
+            });
+        let mut work: Vec<_> = groups.zip(parts).collect();
+        let outcomes = self.threads.map(&mut work, |((index, group), part)| {
+            group.run(sampling, *index * self.group_size, network, &deviation, part)
+        });
+        outcomes.into_iter().sum()
+    }
+}
+
+/// Fewer rows than this do not fill the mean network's vectors.
+const SMALLEST_GROUP: usize = 8;
+
+/// Where a group writes its trajectories.
+struct Part<'a> {
+    horizon: usize,
+    observations: &'a mut [f32],
+    actions: &'a mut [f32],
+    means: &'a mut [f32],
+    rewards: &'a mut [f64],
+    lengths: &'a mut [u32],
+}
+
+/// Environments that one thread steps together.
+struct Group {
+    environments: EnvironmentBatch,
+    observations: Vec<f64>,
+    actions: Vec<f64>,
+    rewards: Vec<f64>,
+    terminated: Vec<bool>,
+    rows: Vec<usize>,
+    network_input: Vec<f32>,
+    network_output: Vec<f32>,
+    noise: Vec<f32>,
+    scratch: Scratch,
+}
+
+impl Group {
+    fn new(entry: &Entry, size: usize) -> Result<Self, RollOutError> {
+        let environments = (0..size).map(|_| entry.make()).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self {
+            environments: EnvironmentBatch::new(environments)?,
+            observations: vec![0.0; size * entry.observation_size],
+            actions: vec![0.0; size * entry.action_size],
+            rewards: vec![0.0; size],
+            terminated: vec![false; size],
+            rows: Vec::with_capacity(size),
+            network_input: Vec::with_capacity(size * entry.observation_size),
+            network_output: vec![0.0; size * entry.action_size],
+            noise: vec![0.0; entry.action_size],
+            scratch: Scratch::default(),
+        })
+    }
+
+    fn run(
+        &mut self,
+        sampling: Sampling<'_>,
+        first: usize,
+        network: &FusedNetwork,
+        deviation: &[f32],
+        part: &mut Part<'_>,
+    ) -> Result<usize, RollOutError> {
+        let [reset, action, dynamics] = sampling.mode.purposes();
+        let Sampling { streams, iteration, first_trajectory, .. } = sampling;
+        let trajectory = |row: usize| first_trajectory + (first + row) as u32;
+        for buffer in [&mut *part.observations, &mut *part.actions, &mut *part.means] {
+            buffer.fill(0.0);
+        }
+        part.rewards.fill(0.0);
+        part.lengths.fill(0);
+        let mut unstable = 0;
+
+        self.environments
+            .reset(|row| streams.stream(reset, iteration, trajectory(row), 0), &mut self.observations);
+        for step in 0..part.horizon {
+            self.rows.clear();
+            let running = self.environments.running();
+            self.rows.extend((0..running.len()).filter(|row| running[*row]));
+            if self.rows.is_empty() {
+                break;
+            }
+            self.think(sampling.policy.normalizer.as_ref(), network, part, step);
+            for (index, row) in self.rows.iter().enumerate() {
+                streams.normals(action, iteration, trajectory(*row), step as u32, &mut self.noise);
+                let size = deviation.len();
+                let place = (row * part.horizon + step) * size;
+                for component in 0..size {
+                    let mean = self.network_output[index * size + component];
+                    let value = mean + deviation[component] * self.noise[component];
+                    part.means[place + component] = mean;
+                    part.actions[place + component] = value;
+                    self.actions[row * size + component] = f64::from(value);
+                }
+            }
+            let stepped = self.environments.step(
+                &self.actions,
+                |row| streams.stream(dynamics, iteration, trajectory(row), step as u32),
+                &mut self.observations,
+                &mut self.rewards,
+                &mut self.terminated,
+            );
+            if let Err(BatchStepError::Failed { index, source }) = stepped
+                && !matches!(source, StepError::Unstable { .. })
+            {
+                return Err(RollOutError::Step { iteration, trajectory: first + index, step, source });
+            }
+            unstable += self.record(part, step, iteration, first)?;
+        }
+        Ok(unstable)
+    }
+
+    /// Writes the observations of the running rows and computes their means.
+    fn think(&mut self, normalizer: Option<&Normalizer>, network: &FusedNetwork, part: &mut Part<'_>, step: usize) {
+        let size = self.environments.observation_size();
+        self.network_input.clear();
+        for row in &self.rows {
+            let place = (row * part.horizon + step) * size;
+            let observation = &self.observations[row * size..(row + 1) * size];
+            for (stored, value) in part.observations[place..place + size].iter_mut().zip(observation) {
+                *stored = *value as f32;
+            }
+            self.network_input.extend_from_slice(&part.observations[place..place + size]);
+        }
+        if let Some(normalizer) = normalizer {
+            normalizer.apply(&mut self.network_input);
+        }
+        let outputs = self.rows.len() * self.environments.action_size();
+        network.means(&self.network_input, &mut self.network_output[..outputs], &mut self.scratch);
+    }
+
+    /// Writes rewards and lengths of the step; returns how many trajectories turned unstable in it.
+    fn record(
+        &self,
+        part: &mut Part<'_>,
+        step: usize,
+        iteration: u32,
+        first: usize,
+    ) -> Result<usize, RollOutError> {
+        let not_finite = |row: usize, what: String, value: f64| RollOutError::NotFinite {
+            iteration,
+            trajectory: first + row,
+            step,
+            what,
+            value,
+        };
+        let size = self.environments.observation_size();
+        let mut unstable = 0;
+        for row in &self.rows {
+            if !self.environments.running()[*row] && !self.terminated[*row] {
+                // The step was not made: its action is no part of the trajectory.
+                let action = self.environments.action_size();
+                let place = row * part.horizon + step;
+                part.observations[place * size..(place + 1) * size].fill(0.0);
+                part.actions[place * action..(place + 1) * action].fill(0.0);
+                part.means[place * action..(place + 1) * action].fill(0.0);
+                unstable += 1;
+                continue;
+            }
+            let reward = self.rewards[*row];
+            if !reward.is_finite() {
+                return Err(not_finite(*row, "reward".to_owned(), reward));
+            }
+            let observation = &self.observations[row * size..(row + 1) * size];
+            if let Some(component) = observation.iter().position(|value| !value.is_finite()) {
+                let what = format!("observation component {component}");
+                return Err(not_finite(*row, what, observation[component]));
+            }
+            part.rewards[row * part.horizon + step] = reward;
+            part.lengths[*row] = step as u32 + 1;
+        }
+        Ok(unstable)
+    }
+}

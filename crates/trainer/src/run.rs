@@ -1,0 +1,251 @@
+//! A run in its folder: metrics, policies, checkpoints, figures, summary.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use policy_nets::PolicyState;
+use policy_nets::tensor_file::{StoredFloat, write_atomically};
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::Checkpoint;
+use crate::config::Config;
+use crate::device::SelectedDevice;
+use crate::figures;
+use crate::metrics::{self, MetricsRow};
+use crate::phases::{Phase, PhaseSeconds};
+use crate::run_folder::{MetricsWriter, RunFolder};
+use crate::training::{TrainError, Trainer};
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    /// Every iteration was made.
+    Finished,
+    /// The user asked for a stop; the run can be resumed.
+    Stopped,
+    /// An error ended the run; the last good state is saved.
+    Failed,
+}
+
+/// Final figures of a run, `summary.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Version of the program.
+    pub version: String,
+    /// How the run ended.
+    pub ending: Ending,
+    /// Environment.
+    pub environment: String,
+    /// Algorithm.
+    pub algorithm: String,
+    /// Key of the random streams.
+    pub seed: u64,
+    /// Device and why it was taken.
+    pub device: String,
+    /// Iterations made.
+    pub iterations: u32,
+    /// Fresh trajectories.
+    pub trajectories_total: u64,
+    /// Environment steps.
+    pub env_steps_total: u64,
+    /// Mean return of fresh trajectories over the last 50 iterations.
+    pub final_return_mean: f64,
+    /// Best score so far.
+    pub best_return: Option<f64>,
+    /// Seconds of all iterations.
+    pub seconds_total: f64,
+    /// Environment steps for each second of roll-outs in this process.
+    pub env_steps_per_second: f64,
+    /// Seconds of every phase in this process.
+    pub phase_seconds: PhaseSeconds,
+}
+
+/// Iterations over which the final return is averaged.
+pub const FINAL_ITERATIONS: usize = 50;
+
+/// A run with its folder open.
+pub struct Run {
+    trainer: Trainer,
+    folder: RunFolder,
+    rows: Vec<MetricsRow>,
+    writer: MetricsWriter,
+    device: String,
+    steps_before: u64,
+    last_checkpoint: (Instant, u32),
+}
+
+impl Run {
+    /// Starts a run in an empty folder.
+    ///
+    /// # Errors
+    /// What [`Trainer::new`] or the file system refuse.
+    pub fn start(config: &Config, device: &SelectedDevice, folder: RunFolder) -> Result<Self, TrainError> {
+        let trainer = Trainer::new(config, device)?;
+        folder.write_config(config)?;
+        Self::assemble(trainer, device, folder, vec![])
+    }
+
+    /// Goes on with the run in `folder`; `config` is the folder's own, perhaps with more iterations.
+    ///
+    /// # Errors
+    /// A missing or damaged checkpoint, or one of another configuration.
+    pub fn resume(config: &Config, device: &SelectedDevice, folder: RunFolder) -> Result<Self, TrainError> {
+        let mut trainer = Trainer::new(config, device)?;
+        let checkpoint = Checkpoint::load(&folder.checkpoint())?;
+        trainer.restore(&checkpoint)?;
+        if folder.best_policy().is_file() {
+            trainer.set_best_policy(PolicyState::load(&folder.best_policy())?);
+        }
+        let mut rows = metrics::read(&folder.metrics())?;
+        rows.retain(|row| row.iteration <= checkpoint.progress.iteration);
+        folder.write_config(config)?;
+        Self::assemble(trainer, device, folder, rows)
+    }
+
+    fn assemble(
+        trainer: Trainer,
+        device: &SelectedDevice,
+        folder: RunFolder,
+        rows: Vec<MetricsRow>,
+    ) -> Result<Self, TrainError> {
+        let progress = trainer.progress().clone();
+        Ok(Self {
+            writer: MetricsWriter::start(&folder.metrics(), &rows)?,
+            device: format!("{}: {}", device.name, device.reason),
+            steps_before: progress.env_steps_total,
+            last_checkpoint: (Instant::now(), progress.iteration),
+            trainer,
+            folder,
+            rows,
+        })
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &RunFolder {
+        &self.folder
+    }
+
+    /// Counters and policy.
+    pub fn trainer(&self) -> &Trainer {
+        &self.trainer
+    }
+
+    /// Makes the remaining iterations, or stops after the current one when `stop` turns true. Whatever happens, the last
+    /// good state, the figures and the summary are written before this returns.
+    ///
+    /// # Errors
+    /// What ended the run.
+    pub fn train(
+        &mut self,
+        stop: &AtomicBool,
+        mut observe: impl FnMut(&MetricsRow),
+    ) -> Result<Summary, TrainError> {
+        let outcome = self.iterate(stop, &mut observe);
+        let ending = match &outcome {
+            Ok(()) if self.trainer.progress().iteration < self.trainer.config().iterations => Ending::Stopped,
+            Ok(()) => Ending::Finished,
+            Err(_) => Ending::Failed,
+        };
+        let finished = self.finish(ending);
+        outcome?;
+        finished
+    }
+
+    fn iterate(&mut self, stop: &AtomicBool, observe: &mut dyn FnMut(&MetricsRow)) -> Result<(), TrainError> {
+        while self.trainer.progress().iteration < self.trainer.config().iterations {
+            let best = self.trainer.progress().best_score;
+            let row = self.trainer.step()?;
+            let record = Instant::now();
+            self.writer.append(&row)?;
+            if self.trainer.progress().best_score != best {
+                self.trainer.best_policy().save(&self.folder.best_policy(), StoredFloat::F32)?;
+            }
+            observe(&row);
+            self.rows.push(row);
+            self.trainer.phases().add(Phase::Record, record.elapsed());
+            self.checkpoint_when_due()?;
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn checkpoint_when_due(&mut self) -> Result<(), TrainError> {
+        let options = self.trainer.config().checkpoint;
+        let iteration = self.trainer.progress().iteration;
+        let by_time =
+            options.seconds > 0.0 && self.last_checkpoint.0.elapsed().as_secs_f64() >= options.seconds;
+        let by_count = options.iterations > 0 && iteration - self.last_checkpoint.1 >= options.iterations;
+        if by_time || by_count { self.checkpoint() } else { Ok(()) }
+    }
+
+    fn checkpoint(&mut self) -> Result<(), TrainError> {
+        let start = Instant::now();
+        self.writer.sync()?;
+        self.trainer.checkpoint().save(&self.folder.checkpoint(), StoredFloat::F64)?;
+        self.trainer.policy().save(&self.folder.policy(), StoredFloat::F32)?;
+        self.last_checkpoint = (Instant::now(), self.trainer.progress().iteration);
+        self.trainer.phases().add(Phase::Checkpoint, start.elapsed());
+        Ok(())
+    }
+
+    /// Writes everything that stands at the end of a run.
+    fn finish(&mut self, ending: Ending) -> Result<Summary, TrainError> {
+        if self.trainer.progress().iteration > 0 {
+            self.checkpoint()?;
+            self.trainer.best_policy().save(&self.folder.best_policy(), StoredFloat::F32)?;
+        }
+        draw_learning_curve(&self.folder, &self.rows, self.trainer.config())?;
+        let progress = self.trainer.progress().clone();
+        let last = &self.rows[self.rows.len().saturating_sub(FINAL_ITERATIONS)..];
+        let config = self.trainer.config();
+        let (environment, algorithm, seed) =
+            (config.environment.name.clone(), config.algorithm.name().to_owned(), config.seed);
+        let phases = self.trainer.phases();
+        let roll_out = phases.total(Phase::RollOut).as_secs_f64();
+        let steps = progress.env_steps_total - self.steps_before;
+        let summary = Summary {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ending,
+            environment,
+            algorithm,
+            seed,
+            device: self.device.clone(),
+            iterations: progress.iteration,
+            trajectories_total: progress.trajectories_total,
+            env_steps_total: progress.env_steps_total,
+            final_return_mean: last.iter().map(|row| row.return_mean).sum::<f64>() / last.len().max(1) as f64,
+            best_return: progress.best_score,
+            seconds_total: progress.seconds_total,
+            env_steps_per_second: if roll_out > 0.0 { steps as f64 / roll_out } else { 0.0 },
+            phase_seconds: phases.seconds(),
+        };
+        let json = serde_json::to_string_pretty(&summary).map_err(std::io::Error::other)?;
+        write_atomically(&self.folder.summary(), format!("{json}\n").as_bytes())?;
+        Ok(summary)
+    }
+}
+
+/// Draws `learning_curve.svg` and `.png` from recorded rows; without rows there is nothing to draw.
+///
+/// # Errors
+/// What the file system refuses.
+pub fn draw_learning_curve(
+    folder: &RunFolder,
+    rows: &[MetricsRow],
+    config: &Config,
+) -> Result<(), TrainError> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let title =
+        format!("{} on {}, seed {}", config.algorithm.name(), config.environment.name, config.seed);
+    let x: Vec<f64> = rows.iter().map(|row| row.trajectories_total as f64).collect();
+    let y: Vec<f64> = rows.iter().map(|row| row.return_mean).collect();
+    let figure = figures::learning_curve(&title, &x, &y, FINAL_ITERATIONS);
+    figure.write_svg(&folder.learning_curve("svg"))?;
+    figure.write_png(&folder.learning_curve("png"))?;
+    Ok(())
+}

@@ -1,0 +1,195 @@
+//! The folder of a run (docs/formats.md).
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use policy_nets::tensor_file::write_atomically;
+
+use crate::config::Config;
+use crate::metrics::{self, MetricsError, MetricsRow};
+
+/// Why a folder was not taken for a run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunFolderError {
+    /// The file system refused; the message names the path.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// There is something in the folder already.
+    #[error(
+        "{} is not empty; go on with its run by --resume {}, or overwrite the run by --force",
+        path.display(),
+        path.display()
+    )]
+    NotEmpty {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The folder holds something else than a run.
+    #[error("{} is not the folder of a run: there is no {missing} in it", path.display())]
+    NotARun {
+        /// The folder.
+        path: PathBuf,
+        /// The file that is not there.
+        missing: &'static str,
+    },
+    /// The folder to be overwritten holds something else than a run.
+    #[error("{} is not the folder of a run, so --force leaves it alone; name another --out", path.display())]
+    Foreign {
+        /// The folder.
+        path: PathBuf,
+    },
+}
+
+/// The folder of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunFolder {
+    path: PathBuf,
+}
+
+/// Names of the files that a run writes.
+const FILES: [&str; 8] = [
+    "config.toml",
+    "metrics.csv",
+    "policy.safetensors",
+    "policy-best.safetensors",
+    "learning_curve.svg",
+    "learning_curve.png",
+    "summary.json",
+    "checkpoint",
+];
+
+impl RunFolder {
+    /// Makes an empty folder for a run. `force` removes what an earlier run left there, and nothing else.
+    ///
+    /// # Errors
+    /// A folder that is not empty (without `force`), that holds something else than a run, or that cannot be written.
+    pub fn create(path: &Path, force: bool) -> Result<Self, RunFolderError> {
+        fs_err::create_dir_all(path)?;
+        let occupied = fs_err::read_dir(path)?.next().is_some();
+        if occupied && !force {
+            return Err(RunFolderError::NotEmpty { path: path.to_owned() });
+        }
+        let folder = Self { path: path.to_owned() };
+        if occupied {
+            if !folder.config().is_file() {
+                return Err(RunFolderError::Foreign { path: path.to_owned() });
+            }
+            for name in FILES {
+                let file = path.join(name);
+                if file.is_dir() {
+                    fs_err::remove_dir_all(&file)?;
+                } else if file.exists() {
+                    fs_err::remove_file(&file)?;
+                }
+            }
+        }
+        fs_err::create_dir_all(path.join("checkpoint"))?;
+        Ok(folder)
+    }
+
+    /// Opens the folder of an earlier run.
+    ///
+    /// # Errors
+    /// When there is no run in it.
+    pub fn open(path: &Path) -> Result<Self, RunFolderError> {
+        let folder = Self { path: path.to_owned() };
+        if folder.config().is_file() {
+            Ok(folder)
+        } else {
+            Err(RunFolderError::NotARun { path: path.to_owned(), missing: "config.toml" })
+        }
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The resolved configuration.
+    pub fn config(&self) -> PathBuf {
+        self.path.join("config.toml")
+    }
+
+    /// One row for each iteration.
+    pub fn metrics(&self) -> PathBuf {
+        self.path.join("metrics.csv")
+    }
+
+    /// The last policy.
+    pub fn policy(&self) -> PathBuf {
+        self.path.join("policy.safetensors")
+    }
+
+    /// The best policy by evaluation.
+    pub fn best_policy(&self) -> PathBuf {
+        self.path.join("policy-best.safetensors")
+    }
+
+    /// Final figures.
+    pub fn summary(&self) -> PathBuf {
+        self.path.join("summary.json")
+    }
+
+    /// The learning curve, with `extension` `svg` or `png`.
+    pub fn learning_curve(&self, extension: &str) -> PathBuf {
+        self.path.join("learning_curve").with_extension(extension)
+    }
+
+    /// What a run needs to go on.
+    pub fn checkpoint(&self) -> PathBuf {
+        self.path.join("checkpoint").join("state.safetensors")
+    }
+
+    /// Writes the resolved configuration.
+    ///
+    /// # Errors
+    /// What the file system refuses.
+    pub fn write_config(&self, config: &Config) -> Result<(), RunFolderError> {
+        Ok(write_atomically(&self.config(), config.to_toml().as_bytes())?)
+    }
+}
+
+/// Appends rows to `metrics.csv`, each as soon as it is there.
+#[derive(Debug)]
+pub struct MetricsWriter {
+    path: PathBuf,
+    file: fs_err::File,
+}
+
+impl MetricsWriter {
+    /// Starts a file with the rows that are there already (none for a new run) and the header.
+    ///
+    /// # Errors
+    /// What the file system refuses.
+    pub fn start(path: &Path, rows: &[MetricsRow]) -> Result<Self, MetricsError> {
+        let malformed =
+            |error: csv::Error| MetricsError::Malformed { path: path.to_owned(), reason: error.to_string() };
+        let mut bytes = metrics::to_csv(rows, true).map_err(malformed)?;
+        if rows.is_empty() {
+            bytes = metrics::to_csv(&[MetricsRow::default()], true).map_err(malformed)?;
+            bytes.truncate(bytes.iter().position(|byte| *byte == b'\n').map_or(0, |end| end + 1));
+        }
+        write_atomically(path, &bytes)?;
+        let file = fs_err::OpenOptions::new().append(true).open(path)?;
+        Ok(Self { path: path.to_owned(), file })
+    }
+
+    /// Appends a row with one write, so that a kill leaves whole lines or one cut last line.
+    ///
+    /// # Errors
+    /// What the file system refuses.
+    pub fn append(&mut self, row: &MetricsRow) -> Result<(), MetricsError> {
+        let bytes = metrics::to_csv(std::slice::from_ref(row), false).map_err(|error| {
+            MetricsError::Malformed { path: self.path.clone(), reason: error.to_string() }
+        })?;
+        Ok(self.file.write_all(&bytes)?)
+    }
+
+    /// Forces everything appended to the disk.
+    ///
+    /// # Errors
+    /// What the file system refuses.
+    pub fn sync(&self) -> Result<(), MetricsError> {
+        Ok(self.file.sync_all()?)
+    }
+}

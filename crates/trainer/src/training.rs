@@ -1,0 +1,376 @@
+//! One run: sample, estimate, step.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use burn::tensor::Tensor;
+use environments::registry::{self, Entry, UnknownEnvironment};
+use estimator::DiagnosticsReport;
+use policy_nets::tensor_file::HostTensor;
+use policy_nets::{GaussianPolicy, Normalizer, PolicyState};
+
+use crate::algorithms::{self, Algorithm, Draw, Estimate};
+use crate::checkpoint::{Checkpoint, CheckpointError, Progress};
+use crate::config::{AlgorithmConfig, Config};
+use crate::device::SelectedDevice;
+use crate::evaluation::Evaluator;
+use crate::metrics::{MetricsError, MetricsRow};
+use crate::optimizer::Optimizer;
+use crate::phases::{Phase, Phases};
+use crate::random::{Purpose, Streams};
+use crate::rollout::{Mode, RollOut, RollOutError, Sampling};
+use crate::run_folder::RunFolderError;
+use crate::threads::Threads;
+use crate::trajectories::{BatchShape, Trajectories};
+
+/// Why a run did not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// No such environment.
+    #[error(transparent)]
+    Environment(#[from] UnknownEnvironment),
+    /// Two options that do not go together.
+    #[error("{0}")]
+    Options(String),
+    /// The operating system refused the worker threads.
+    #[error("the worker threads could not be started: {0}")]
+    Threads(#[from] rayon::ThreadPoolBuildError),
+    /// A roll-out failed.
+    #[error(transparent)]
+    RollOut(#[from] RollOutError),
+    /// An estimate is not finite; the update was not made.
+    #[error("iteration {iteration}: {what} is {value}; the update was not made, and the last good state is saved")]
+    NotFinite {
+        /// Iteration, from 1.
+        iteration: u32,
+        /// Which quantity.
+        what: &'static str,
+        /// Its value.
+        value: f64,
+    },
+    /// Reading from the device failed.
+    #[error("iteration {iteration}: the device failed: {reason}")]
+    Device {
+        /// Iteration, from 1.
+        iteration: u32,
+        /// What the device says.
+        reason: String,
+    },
+    /// The checkpoint belongs to another configuration.
+    #[error("the checkpoint does not fit the configuration: {0}")]
+    Mismatch(String),
+    /// A checkpoint was not read or written.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// A policy was not written.
+    #[error(transparent)]
+    Policy(#[from] policy_nets::PolicyFileError),
+    /// Metrics were not read or written.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    /// The run folder was refused.
+    #[error(transparent)]
+    Folder(#[from] RunFolderError),
+    /// A figure was not drawn.
+    #[error(transparent)]
+    Figure(#[from] crate::figures::FigureError),
+    /// The file system refused; the message names the path.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+/// A run in memory. [`step`](Self::step) makes one iteration.
+pub struct Trainer {
+    config: Config,
+    entry: &'static Entry,
+    horizon: usize,
+    threads: Threads,
+    streams: Streams,
+    policy: GaussianPolicy,
+    state: PolicyState,
+    algorithm: Box<dyn Algorithm>,
+    optimizer: Optimizer,
+    roll_outs: BTreeMap<usize, RollOut>,
+    fresh: Vec<Trajectories>,
+    evaluator: Option<Evaluator>,
+    best: Option<PolicyState>,
+    progress: Progress,
+    phases: Phases,
+}
+
+impl Trainer {
+    /// Prepares a run on `device`.
+    ///
+    /// # Errors
+    /// An unknown environment, options that do not go together, an environment that cannot be made.
+    pub fn new(config: &Config, device: &SelectedDevice) -> Result<Self, TrainError> {
+        let entry = registry::find(&config.environment.name)?;
+        let horizon = config.environment.horizon.unwrap_or(entry.horizon);
+        if config.policy.normalize_observations && matches!(config.algorithm, AlgorithmConfig::Bh(_)) {
+            return Err(TrainError::Options(
+                "policy.normalize_observations = true does not go with algorithm `bh`, which evaluates old policies \
+                 whose normalizers are gone; set it to false"
+                    .to_owned(),
+            ));
+        }
+        let threads = Threads::new(config.threads)?;
+        let streams = Streams::new(config.seed);
+        let architecture = config.policy.architecture(entry.observation_size, entry.action_size);
+        let mut state = PolicyState::start(
+            architecture,
+            config.policy.initialization,
+            0.5 * config.policy.variance.ln(),
+            config.policy.deviation(),
+            &mut streams.stream(Purpose::Initialization, 0, 0, 0),
+        );
+        if config.policy.normalize_observations {
+            state.normalizer = Some(Normalizer::new(entry.observation_size));
+        }
+        let policy = GaussianPolicy::from_state(&state, &device.device);
+        let shape = BatchShape {
+            trajectories: config.algorithm.batch_size(),
+            horizon,
+            observation_size: entry.observation_size,
+            action_size: entry.action_size,
+        };
+        let parameter_count = state.flat_parameters().len();
+        let algorithm = algorithms::make(&config.algorithm, shape, parameter_count, &device.device);
+        let evaluator = match config.evaluation.interval {
+            0 => None,
+            _ => Some(Evaluator::new(entry, config.evaluation.episodes, horizon, &threads)?),
+        };
+        let roll_out = RollOut::new(entry, shape.trajectories, horizon, &threads)?;
+        Ok(Self {
+            config: config.clone(),
+            entry,
+            horizon,
+            threads,
+            streams,
+            policy,
+            state,
+            algorithm,
+            optimizer: Optimizer::new(&config.optimizer),
+            roll_outs: BTreeMap::from([(shape.trajectories, roll_out)]),
+            fresh: vec![],
+            evaluator,
+            best: None,
+            progress: Progress::default(),
+            phases: Phases::default(),
+        })
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Counters of the run so far.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// Time of every phase so far.
+    pub fn phases(&mut self) -> &mut Phases {
+        &mut self.phases
+    }
+
+    /// The current policy.
+    pub fn policy(&self) -> &PolicyState {
+        &self.state
+    }
+
+    /// The best policy so far: by evaluation, or by the return of fresh trajectories when nothing is evaluated.
+    pub fn best_policy(&self) -> &PolicyState {
+        self.best.as_ref().unwrap_or(&self.state)
+    }
+
+    /// Sets the best policy after a restore.
+    pub fn set_best_policy(&mut self, policy: PolicyState) {
+        self.best = Some(policy);
+    }
+
+    /// Makes one iteration: samples the plan, estimates the gradient, steps the optimiser.
+    ///
+    /// # Errors
+    /// A roll-out that failed, or an estimate that is not finite; then the policy is as before.
+    pub fn step(&mut self) -> Result<MetricsRow, TrainError> {
+        let start = Instant::now();
+        let iteration = self.progress.iteration;
+        let plan = self.algorithm.plan(iteration);
+        let unstable = self.roll_out(&plan, iteration)?;
+
+        let estimate = self.algorithm.estimate(&self.policy, &self.fresh, &mut self.phases);
+        let newest = estimate.newest;
+        let (report, gradient_norm) = self.update(estimate)?;
+
+        let mut row = MetricsRow { unstable, ..MetricsRow::default() };
+        row.set_returns(&self.fresh);
+        row.set_diagnostics(&report, newest, self.fresh.last().map_or(1, |batch| batch.shape.trajectories));
+        self.progress.iteration += 1;
+        self.progress.trajectories_total += row.trajectories;
+        self.progress.env_steps_total += self.fresh.iter().map(Trajectories::steps).sum::<u64>();
+        row.iteration = self.progress.iteration;
+        row.trajectories_total = self.progress.trajectories_total;
+        row.env_steps_total = self.progress.env_steps_total;
+        row.gradient_norm = gradient_norm;
+        row.parameter_norm = norm(&self.state.flat_parameters());
+        let deviations = self.state.log_std.iter().map(|log_std| log_std.exp());
+        row.policy_std = deviations.sum::<f64>() / self.state.log_std.len() as f64;
+        row.evaluation_return = self.evaluate(&row)?;
+        self.update_normalizer();
+        row.seconds = start.elapsed().as_secs_f64();
+        self.progress.seconds_total += row.seconds;
+        row.seconds_total = self.progress.seconds_total;
+        Ok(row)
+    }
+
+    /// Samples every draw of the plan into `self.fresh`; returns how many trajectories turned unstable.
+    fn roll_out(&mut self, plan: &[Draw], iteration: u32) -> Result<u64, TrainError> {
+        let mut first_trajectory = 0;
+        let mut unstable = 0;
+        self.fresh.truncate(plan.len());
+        for (index, draw) in plan.iter().enumerate() {
+            let roll_out = match self.roll_outs.entry(draw.trajectories) {
+                std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
+                std::collections::btree_map::Entry::Vacant(entry) => entry.insert(RollOut::new(
+                    self.entry,
+                    draw.trajectories,
+                    self.horizon,
+                    &self.threads,
+                )?),
+            };
+            if self.fresh.get(index).is_none_or(|batch| batch.shape != roll_out.shape()) {
+                self.fresh.truncate(index);
+                self.fresh.push(Trajectories::zeros(roll_out.shape()));
+            }
+            let other = draw.parameters.as_ref().map(|flat| self.policy.state_at(flat.clone()));
+            let sampling = Sampling {
+                policy: other.as_ref().unwrap_or(&self.state),
+                streams: self.streams,
+                iteration,
+                first_trajectory,
+                mode: Mode::Training,
+            };
+            let batch = &mut self.fresh[index];
+            unstable += self.phases.time(Phase::RollOut, || roll_out.run(sampling, batch))? as u64;
+            first_trajectory += draw.trajectories as u32;
+        }
+        Ok(unstable)
+    }
+
+    /// Steps the optimiser and reads diagnostics, gradient norm and parameters in one transfer.
+    fn update(&mut self, estimate: Estimate) -> Result<(DiagnosticsReport, f64), TrainError> {
+        let iteration = self.progress.iteration + 1;
+        let batches = estimate.batches;
+        let before = self.optimizer.clone();
+        let packed = self.phases.time(Phase::Update, || {
+            let squared_norm = estimate.gradient.clone().square().sum();
+            let parameters = self.optimizer.step(self.policy.parameters(), estimate.gradient);
+            self.policy.set_parameters(parameters);
+            Tensor::cat(vec![estimate.diagnostics.packed(), squared_norm, self.policy.parameters()], 0)
+        });
+        let values = self.phases.time(Phase::Record, || packed.try_into_data());
+        let values: Vec<f64> = values
+            .map_err(|error| TrainError::Device { iteration, reason: error.to_string() })?
+            .iter::<f64>()
+            .collect();
+        let count = DiagnosticsReport::packed_len(batches);
+        let gradient_norm = values[count].sqrt();
+        let what = if gradient_norm.is_finite() { "a parameter after the update" } else { "the gradient's norm" };
+        if let Some(value) = values[count..].iter().find(|value| !value.is_finite()) {
+            self.optimizer = before;
+            self.policy = GaussianPolicy::from_state(&self.state, &self.policy.parameters().device());
+            return Err(TrainError::NotFinite { iteration, what, value: *value });
+        }
+        self.state = self.policy.state_at(values[count + 1..].to_vec());
+        Ok((DiagnosticsReport::unpack(&values, batches), gradient_norm))
+    }
+
+    /// Evaluates the policy when it is time to, and keeps it when it is the best so far.
+    fn evaluate(&mut self, row: &MetricsRow) -> Result<Option<f64>, TrainError> {
+        let iteration = row.iteration;
+        let due = match self.config.evaluation.interval {
+            0 => false,
+            interval => iteration.is_multiple_of(interval) || iteration == self.config.iterations,
+        };
+        let score = match &mut self.evaluator {
+            Some(evaluator) if due => {
+                let (policy, streams) = (&self.state, self.streams);
+                let mode = Mode::DeterministicEvaluation;
+                let evaluation = self
+                    .phases
+                    .time(Phase::Evaluation, || evaluator.run(policy, streams, iteration, mode))?;
+                evaluation.return_mean
+            }
+            Some(_) => return Ok(None),
+            None => row.return_mean,
+        };
+        if self.progress.best_score.is_none_or(|best| score > best) {
+            self.progress.best_score = Some(score);
+            self.best = Some(self.state.clone());
+        }
+        Ok(due.then_some(score))
+    }
+
+    /// Takes the fresh observations into the normaliser, for the next iteration.
+    fn update_normalizer(&mut self) {
+        let Some(normalizer) = &mut self.state.normalizer else { return };
+        let mut observation = vec![];
+        for batch in &self.fresh {
+            let BatchShape { horizon, observation_size, .. } = batch.shape;
+            let rows = batch.observations.chunks_exact(horizon * observation_size);
+            for (rows, length) in rows.zip(&batch.lengths) {
+                for row in rows.chunks_exact(observation_size).take(*length as usize) {
+                    observation.clear();
+                    observation.extend(row.iter().map(|value| f64::from(*value)));
+                    normalizer.update(&observation);
+                }
+            }
+        }
+        self.policy.set_normalizer(normalizer.clone());
+    }
+
+    /// Everything that the run needs to go on exactly, best policy apart.
+    pub fn checkpoint(&self) -> Checkpoint {
+        let mut tensors = BTreeMap::new();
+        let vector = |values: Vec<f64>| HostTensor::new([values.len()], values);
+        tensors.insert("parameters".to_owned(), vector(self.state.flat_parameters()));
+        if let Some(normalizer) = &self.state.normalizer {
+            let (mean, squares) = normalizer.moments();
+            tensors.insert("normalizer.count".to_owned(), vector(vec![normalizer.count()]));
+            tensors.insert("normalizer.mean".to_owned(), vector(mean.to_vec()));
+            tensors.insert("normalizer.sum_of_squares".to_owned(), vector(squares.to_vec()));
+        }
+        self.optimizer.save(&mut tensors);
+        self.algorithm.save(&mut tensors);
+        Checkpoint { progress: self.progress.clone(), tensors }
+    }
+
+    /// Goes on from a checkpoint of the same configuration.
+    ///
+    /// # Errors
+    /// [`TrainError::Mismatch`] when the checkpoint has other tensors or shapes.
+    pub fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), TrainError> {
+        let mismatch = |error: anyhow::Error| TrainError::Mismatch(error.to_string());
+        let mut read = |name: &str, shape: &[usize]| checkpoint.read(name, shape);
+        let flat = read("parameters", &self.policy.parameters().dims()).map_err(mismatch)?;
+        self.state = self.policy.state_at(flat);
+        if self.state.normalizer.is_some() {
+            let size = self.entry.observation_size;
+            let count = read("normalizer.count", &[1]).map_err(mismatch)?[0];
+            let mean = read("normalizer.mean", &[size]).map_err(mismatch)?;
+            let squares = read("normalizer.sum_of_squares", &[size]).map_err(mismatch)?;
+            self.state.normalizer = Some(Normalizer::from_moments(count, mean, squares));
+        }
+        let device = self.policy.parameters().device();
+        self.policy = GaussianPolicy::from_state(&self.state, &device);
+        self.optimizer.restore(&self.policy.parameters(), &mut read).map_err(mismatch)?;
+        self.algorithm.restore(&mut read).map_err(mismatch)?;
+        self.progress = checkpoint.progress.clone();
+        Ok(())
+    }
+}
+
+fn norm(values: &[f64]) -> f64 {
+    values.iter().map(|value| value * value).sum::<f64>().sqrt()
+}
