@@ -45,11 +45,11 @@ pub fn closed_form_log_second_moment(
     let constant = (log_variance_ratio + remainder.clone().log()).mul_scalar(-0.5).sum_dim(1);
     let scale = behaviour_log_std.mul_scalar(-2.0).exp() / remainder;
 
-    let squares = (target_mean - logged.behaviour_mean.clone()).square()
-        * scale.reshape([window, 1, 1, action]);
+    let squares =
+        (target_mean - logged.behaviour_mean.clone()).square() * scale.reshape([window, 1, 1, action]);
     let steps = squares.sum_dim(3).reshape([window, batch, time]) + constant.reshape([window, 1, 1]);
     let exponents = (steps * logged.mask.clone()).sum_dim(2).reshape([window, batch]);
-    let log_moment = log_mean_exp(exponents);
+    let log_moment = log_second_moment(exponents);
     let infinite = infinite.any_dim(1).reshape([window]);
     log_moment.mask_fill(infinite, -LOG_ZERO)
 }
@@ -59,11 +59,14 @@ pub fn closed_form_log_second_moment(
 /// # Shapes
 /// `log_ratio`: `[window, batch]`; result: `[window]`.
 pub fn sample_log_second_moment(log_ratio: Tensor<2>) -> Tensor<1> {
-    log_mean_exp(log_ratio.mul_scalar(-2.0))
+    log_second_moment(log_ratio.mul_scalar(-2.0))
 }
 
-/// `ln( (1/N) sum_j exp(x_ij) )`.
-fn log_mean_exp(exponents: Tensor<2>) -> Tensor<1> {
+/// `ln D_i = ln( (1/N) sum_j exp(x_ij) )` from the trajectories' exponents.
+///
+/// # Shapes
+/// `exponents`: `[window, batch]`; result: `[window]`.
+pub fn log_second_moment(exponents: Tensor<2>) -> Tensor<1> {
     let [window, batch] = exponents.dims();
     log_sum_exp(exponents, 1).sub_scalar((batch as f64).ln()).reshape([window])
 }

@@ -23,12 +23,14 @@ mod ratio;
 mod returns;
 mod weights;
 
-pub use coefficients::{Coefficients, CoefficientRule, MixtureRule};
+pub use coefficients::{CoefficientRule, Coefficients, MixtureRule};
 pub use diagnostics::{Diagnostics, DiagnosticsReport};
-pub use divergence::{DivergenceEstimator, closed_form_log_second_moment, sample_log_second_moment};
+pub use divergence::{
+    DivergenceEstimator, closed_form_log_second_moment, log_second_moment, sample_log_second_moment,
+};
 pub use numeric::{LOG_ZERO, log_sum_exp, step_mask};
 pub use ratio::{LoggedActions, log_ratio};
-pub use returns::{Baseline, StepReturn, step_coefficients, step_returns, surrogate};
+pub use returns::{Baseline, StepReturn, step_coefficients, step_returns, step_returns_in_place, surrogate};
 pub use weights::{
     balance_heuristic_weights, clipped_weights, multiple_importance_weights, power_mean_weights,
 };

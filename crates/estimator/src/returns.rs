@@ -42,27 +42,75 @@ pub fn step_returns(
     baseline: Baseline,
 ) -> Tensor<3> {
     let [_, batch, time] = rewards.dims();
-    let discounted = match discount {
-        1.0 => rewards * mask.clone(),
-        _ => {
-            let powers: Vec<f64> = (0..time).map(|step| discount.powi(step as i32)).collect();
-            let powers = Tensor::<1>::from_data(powers.as_slice(), &rewards.device());
-            rewards * mask.clone() * powers.reshape([1, 1, time])
-        }
+    let discounted = if discount == 1.0 {
+        rewards * mask.clone()
+    } else {
+        let powers: Vec<f64> = powers(discount).take(time).collect();
+        let powers = Tensor::<1>::from_data(powers.as_slice(), &rewards.device());
+        rewards * mask.clone() * powers.reshape([1, 1, time])
     };
     let returns = match kind {
         StepReturn::ToGo => discounted.flip([2]).cumsum(2).flip([2]),
         StepReturn::Total => discounted.sum_dim(2).repeat_dim(2, time),
     };
     let others = match baseline {
-        Baseline::None => return returns * mask,
         Baseline::Average => returns.clone().mean_dim(1),
         Baseline::LeaveOneOut if batch > 1 => {
             (returns.clone().sum_dim(1) - returns.clone()).div_scalar((batch - 1) as f64)
         }
-        Baseline::LeaveOneOut => return returns * mask,
+        Baseline::None | Baseline::LeaveOneOut => return returns * mask,
     };
     (returns - others) * mask
+}
+
+/// [`step_returns`] of one batch in host memory, in double precision: replaces `rewards` (`[batch, time]`, 0 at padded
+/// steps) by the step returns less their baseline.
+///
+/// # Panics
+/// When the number of rewards is not a multiple of the number of `lengths`.
+pub fn step_returns_in_place(
+    rewards: &mut [f64],
+    lengths: &[u32],
+    discount: f64,
+    kind: StepReturn,
+    baseline: Baseline,
+) {
+    let batch = lengths.len();
+    let time = rewards.len() / batch;
+    assert_eq!(batch * time, rewards.len(), "rewards of {batch} trajectories");
+    let powers: Vec<f64> = powers(discount).take(time).collect();
+    for (row, length) in rewards.chunks_exact_mut(time).zip(lengths) {
+        let length = *length as usize;
+        row[length..].fill(0.0);
+        row.iter_mut().zip(&powers).for_each(|(reward, power)| *reward *= power);
+        for step in (1..length).rev() {
+            row[step - 1] += row[step];
+        }
+        if kind == StepReturn::Total {
+            let total = row[0];
+            row.fill(total);
+        }
+    }
+    let others = match baseline {
+        Baseline::None => None,
+        Baseline::Average => Some((batch as f64, 0.0)),
+        Baseline::LeaveOneOut => (batch > 1).then_some(((batch - 1) as f64, 1.0)),
+    };
+    for step in 0..time {
+        let sum: f64 = rewards.iter().skip(step).step_by(time).sum();
+        for (row, length) in rewards.chunks_exact_mut(time).zip(lengths) {
+            if step >= *length as usize {
+                row[step] = 0.0;
+            } else if let Some((count, own)) = others {
+                row[step] -= (sum - own * row[step]) / count;
+            }
+        }
+    }
+}
+
+/// `1, gamma, gamma^2, ...`
+fn powers(discount: f64) -> impl Iterator<Item = f64> {
+    std::iter::successors(Some(1.0), move |power| Some(power * discount))
 }
 
 /// Step coefficients `c_iju = w_ij G_iju`: the constants of the surrogate.

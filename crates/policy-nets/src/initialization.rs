@@ -66,7 +66,8 @@ mod tests {
 
     #[test]
     fn the_same_stream_gives_the_same_start() {
-        let draw = |seed| Initialization::XavierUniform.draw(&architecture(), &mut StdRng::seed_from_u64(seed));
+        let draw =
+            |seed| Initialization::XavierUniform.draw(&architecture(), &mut StdRng::seed_from_u64(seed));
         assert_eq!(draw(3), draw(3));
         assert_ne!(draw(3), draw(4));
     }

@@ -7,7 +7,11 @@ use crate::{Activation, Architecture};
 /// Means of the policy with flat `parameters` (`[P]`, the order of [`Architecture`]) at `observations` (`[rows, O]`).
 ///
 /// Layers are views into the flat vector, so one backward pass gives the flat gradient.
-pub(crate) fn mean(architecture: &Architecture, parameters: &Tensor<1>, observations: Tensor<2>) -> Tensor<2> {
+pub(crate) fn mean(
+    architecture: &Architecture,
+    parameters: &Tensor<1>,
+    observations: Tensor<2>,
+) -> Tensor<2> {
     let layers = architecture.layers();
     let last = layers.len() - 1;
     let mut start = 0;

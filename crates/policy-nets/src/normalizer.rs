@@ -65,7 +65,11 @@ impl Normalizer {
     pub fn std(&self) -> Vec<f64> {
         self.sum_of_squares
             .iter()
-            .map(|squares| if self.count > 0.0 { (squares / self.count).max(VARIANCE_FLOOR).sqrt() } else { 1.0 })
+            .map(
+                |squares| {
+                    if self.count > 0.0 { (squares / self.count).max(VARIANCE_FLOOR).sqrt() } else { 1.0 }
+                },
+            )
             .collect()
     }
 

@@ -107,8 +107,7 @@ impl GaussianPolicy {
     /// When `parameters` is tracked for differentiation, so is the result.
     pub fn mean_at(&self, parameters: &Tensor<1>, observations: Tensor<2>) -> Tensor<2> {
         let observations = self.standardize(observations);
-        let observations =
-            if parameters.is_autodiff() { observations.autodiff() } else { observations };
+        let observations = if parameters.is_autodiff() { observations.autodiff() } else { observations };
         network::mean(&self.architecture, parameters, observations)
     }
 
@@ -122,9 +121,7 @@ impl GaussianPolicy {
     pub fn log_std_at(&self, parameters: &Tensor<1>) -> Tensor<1> {
         match self.deviation {
             Deviation::Learned(_) => parameters.clone().slice(self.architecture.parameter_count()..),
-            Deviation::Fixed => {
-                Tensor::from_data(self.fixed_log_std.as_slice(), &parameters.device())
-            }
+            Deviation::Fixed => Tensor::from_data(self.fixed_log_std.as_slice(), &parameters.device()),
         }
     }
 

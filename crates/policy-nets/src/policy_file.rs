@@ -109,16 +109,19 @@ impl PolicyState {
         if let Some(found) = file.metadata("format").filter(|format| *format != FORMAT) {
             return Err(PolicyFileError::Format { path: path.to_owned(), found: found.to_owned() });
         }
-        let description: Option<Description> = file
-            .metadata("policy")
-            .map(serde_json::from_str)
-            .transpose()
-            .map_err(|error| PolicyFileError::Metadata { path: path.to_owned(), reason: error.to_string() })?;
+        let description: Option<Description> =
+            file.metadata("policy").map(serde_json::from_str).transpose().map_err(|error| {
+                PolicyFileError::Metadata { path: path.to_owned(), reason: error.to_string() }
+            })?;
         let (architecture, mean_parameters) = read_layers(file, description.as_ref())?;
         let log_std = file.floats("log_std")?;
         if log_std.shape != [architecture.action_size] {
             return Err(file
-                .shape_error("log_std", &log_std.shape, format!("[{}] (one per action)", architecture.action_size))
+                .shape_error(
+                    "log_std",
+                    &log_std.shape,
+                    format!("[{}] (one per action)", architecture.action_size),
+                )
                 .into());
         }
         let count = description.as_ref().and_then(|description| description.normalizer_count);
@@ -189,7 +192,10 @@ fn read_layers(
     if let Some(description) = description.filter(|description| description.hidden != hidden) {
         return Err(invalid(
             file.path(),
-            format!("metadata promises hidden layers {:?}, but the tensors have {hidden:?}", description.hidden),
+            format!(
+                "metadata promises hidden layers {:?}, but the tensors have {hidden:?}",
+                description.hidden
+            ),
         ));
     }
     let architecture = Architecture {
@@ -272,8 +278,7 @@ mod tests {
             ("log_std".to_owned(), HostTensor::new([1], vec![0.0])),
         ]);
         let bytes = tensor_file::to_bytes(&tensors, &BTreeMap::new(), StoredFloat::F32).unwrap();
-        let state =
-            PolicyState::from_file(&TensorFile::from_bytes(Path::new("x"), bytes).unwrap()).unwrap();
+        let state = PolicyState::from_file(&TensorFile::from_bytes(Path::new("x"), bytes).unwrap()).unwrap();
         assert_eq!(state.architecture.hidden, [4]);
         assert_eq!(state.architecture.activation, Activation::Tanh);
         assert_eq!(state.deviation, Deviation::Fixed);
@@ -293,7 +298,8 @@ mod tests {
 
     #[test]
     fn foreign_and_inconsistent_files_are_refused_with_the_reason() {
-        let message = refusal(|_, metadata| _ = metadata.insert("format".to_owned(), "rtpg-policy/9".to_owned()));
+        let message =
+            refusal(|_, metadata| _ = metadata.insert("format".to_owned(), "rtpg-policy/9".to_owned()));
         assert_eq!(message, "p: format is `rtpg-policy/9`, expected `rtpg-policy/1`");
         let message = refusal(|tensors, _| _ = tensors.remove("mean.0.weight"));
         assert!(message.starts_with("p: no tensor `mean.0.weight`"), "{message}");

@@ -7,6 +7,7 @@ use crate::{Architecture, Initialization, Normalizer};
 
 /// Bounds of a learned log-deviation.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct LogStdBounds {
     /// Smallest `ln sigma`.
     pub min: f64,

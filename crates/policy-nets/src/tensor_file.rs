@@ -130,8 +130,10 @@ impl TensorFile {
 
     /// Names of all tensors, sorted.
     pub fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> =
-            self.tensors().map(|file| file.names().into_iter().map(str::to_owned).collect()).unwrap_or_default();
+        let mut names: Vec<String> = self
+            .tensors()
+            .map(|file| file.names().into_iter().map(str::to_owned).collect())
+            .unwrap_or_default();
         names.sort();
         names
     }
@@ -183,8 +185,10 @@ impl TensorFile {
     }
 
     fn tensors(&self) -> Result<SafeTensors<'_>, TensorFileError> {
-        SafeTensors::deserialize(&self.bytes)
-            .map_err(|error| TensorFileError::Malformed { path: self.path.clone(), reason: error.to_string() })
+        SafeTensors::deserialize(&self.bytes).map_err(|error| TensorFileError::Malformed {
+            path: self.path.clone(),
+            reason: error.to_string(),
+        })
     }
 
     fn view<'data>(

@@ -57,10 +57,8 @@ impl Checkpoint {
     pub fn save(&self, path: &Path, float: StoredFloat) -> Result<(), CheckpointError> {
         let foreign = |reason: String| CheckpointError::Foreign { path: path.to_owned(), reason };
         let progress = serde_json::to_string(&self.progress).map_err(|error| foreign(error.to_string()))?;
-        let metadata = BTreeMap::from([
-            ("format".to_owned(), FORMAT.to_owned()),
-            ("progress".to_owned(), progress),
-        ]);
+        let metadata =
+            BTreeMap::from([("format".to_owned(), FORMAT.to_owned()), ("progress".to_owned(), progress)]);
         let bytes = tensor_file::to_bytes(&self.tensors, &metadata, float)
             .map_err(|error| foreign(error.to_string()))?;
         tensor_file::write_atomically(path, &bytes).map_err(TensorFileError::Io)?;

@@ -164,13 +164,16 @@ pub fn select(choice: &DeviceChoice) -> Result<SelectedDevice, DeviceError> {
             Ok(selected) => Ok(SelectedDevice { reason: "a GPU answered".to_owned(), ..selected }),
             Err(why) => cpu(why),
         },
-        DeviceChoice::Gpu(index) => gpu::real(*index)
-            .map_err(|reason| DeviceError::Absent { choice: choice.to_string(), reason }),
+        DeviceChoice::Gpu(index) => {
+            gpu::real(*index).map_err(|reason| DeviceError::Absent { choice: choice.to_string(), reason })
+        }
         DeviceChoice::Backend(backend) if !backend.is_compiled() => {
             Err(DeviceError::NotCompiled { name: backend.name() })
         }
         DeviceChoice::Backend(backend) => match backend {
-            Backend::NdArray | Backend::Flex => cpu_backend(*backend, format!("asked for by --device {choice}")),
+            Backend::NdArray | Backend::Flex => {
+                cpu_backend(*backend, format!("asked for by --device {choice}"))
+            }
             Backend::Wgpu | Backend::Cuda => gpu::any(*backend)
                 .map_err(|reason| DeviceError::Absent { choice: choice.to_string(), reason }),
         },

@@ -41,7 +41,12 @@ impl Evaluator {
     ///
     /// # Errors
     /// When an environment cannot be made.
-    pub fn new(entry: &Entry, episodes: usize, horizon: usize, threads: &Threads) -> Result<Self, RollOutError> {
+    pub fn new(
+        entry: &Entry,
+        episodes: usize,
+        horizon: usize,
+        threads: &Threads,
+    ) -> Result<Self, RollOutError> {
         let roll_out = RollOut::new(entry, episodes, horizon, threads)?;
         let episodes = Trajectories::zeros(roll_out.shape());
         Ok(Self { roll_out, episodes })

@@ -13,6 +13,7 @@ pub mod config;
 pub mod device;
 pub mod evaluation;
 pub mod figures;
+pub mod host_window;
 pub mod logged;
 pub mod metrics;
 pub mod optimizer;

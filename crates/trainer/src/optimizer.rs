@@ -31,9 +31,7 @@ impl Optimizer {
     /// An optimiser that has made no step.
     pub fn new(config: &OptimizerConfig) -> Self {
         match config {
-            OptimizerConfig::Adam(config) => {
-                Self::Adam(Adam { config: *config, steps: 0, moments: None })
-            }
+            OptimizerConfig::Adam(config) => Self::Adam(Adam { config: *config, steps: 0, moments: None }),
             OptimizerConfig::Constant(config) => Self::Constant { learning_rate: config.learning_rate },
         }
     }

@@ -45,7 +45,12 @@ impl Streams {
 
     /// The stream of one place in a run.
     pub fn stream(self, purpose: Purpose, iteration: u32, trajectory: u32, step: u32) -> Stream {
-        Stream { key: self.key, counter: [purpose as u32, iteration, trajectory, step], words: [0; 4], used: 4 }
+        Stream {
+            key: self.key,
+            counter: [purpose as u32, iteration, trajectory, step],
+            words: [0; 4],
+            used: 4,
+        }
     }
 
     /// Fills `noise` with standard normal draws of one place in a run (Box and Muller 1958; four for each block).
@@ -120,10 +125,8 @@ mod tests {
         // Known-answer vectors kat_vectors of Random123, philox4x32 with 10 rounds.
         let block = philox4x32_10([0; 4], [0; 2]);
         assert_eq!(block, [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
-        let block = philox4x32_10(
-            [0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344],
-            [0xa409_3822, 0x299f_31d0],
-        );
+        let block =
+            philox4x32_10([0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344], [0xa409_3822, 0x299f_31d0]);
         assert_eq!(block, [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1]);
     }
 

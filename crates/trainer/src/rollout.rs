@@ -37,7 +37,9 @@ pub enum RollOutError {
         source: StepError,
     },
     /// An environment returned a number that is not finite.
-    #[error("iteration {iteration}, trajectory {trajectory}, step {step}: the environment returned {what} {value}")]
+    #[error(
+        "iteration {iteration}, trajectory {trajectory}, step {step}: the environment returned {what} {value}"
+    )]
     NotFinite {
         /// Iteration, from 0.
         iteration: u32,
@@ -140,7 +142,8 @@ impl RollOut {
         let shape = self.shape;
         assert_eq!(batch.shape, shape, "sizes of the batch");
         let network = self.network.get_or_insert_with(|| FusedNetwork::new(&sampling.policy.architecture));
-        let parameters: Vec<f32> = sampling.policy.mean_parameters.iter().map(|value| *value as f32).collect();
+        let parameters: Vec<f32> =
+            sampling.policy.mean_parameters.iter().map(|value| *value as f32).collect();
         network.load(&parameters);
         let network = &*network;
 
@@ -277,7 +280,13 @@ impl Group {
     }
 
     /// Writes the observations of the running rows and computes their means.
-    fn think(&mut self, normalizer: Option<&Normalizer>, network: &FusedNetwork, part: &mut Part<'_>, step: usize) {
+    fn think(
+        &mut self,
+        normalizer: Option<&Normalizer>,
+        network: &FusedNetwork,
+        part: &mut Part<'_>,
+        step: usize,
+    ) {
         let size = self.environments.observation_size();
         self.network_input.clear();
         for row in &self.rows {

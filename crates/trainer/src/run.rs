@@ -240,8 +240,7 @@ pub fn draw_learning_curve(
     if rows.is_empty() {
         return Ok(());
     }
-    let title =
-        format!("{} on {}, seed {}", config.algorithm.name(), config.environment.name, config.seed);
+    let title = format!("{} on {}, seed {}", config.algorithm.name(), config.environment.name, config.seed);
     let x: Vec<f64> = rows.iter().map(|row| row.trajectories_total as f64).collect();
     let y: Vec<f64> = rows.iter().map(|row| row.return_mean).collect();
     let figure = figures::learning_curve(&title, &x, &y, FINAL_ITERATIONS);

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
-/// The worker threads of one run. With one thread everything runs on the caller's.
-#[derive(Clone, Debug, Default)]
+/// The worker threads of one run. Results do not depend on their number.
+#[derive(Clone, Debug)]
 pub struct Threads {
-    pool: Option<Arc<ThreadPool>>,
+    pool: Arc<ThreadPool>,
 }
 
 impl Threads {
@@ -20,27 +21,29 @@ impl Threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             count => count,
         };
-        if count == 1 {
-            return Ok(Self::default());
-        }
         let pool = ThreadPoolBuilder::new()
             .num_threads(count)
             .thread_name(|index| format!("rtpg-{index}"))
             .build()?;
-        Ok(Self { pool: Some(Arc::new(pool)) })
+        Ok(Self { pool: Arc::new(pool) })
     }
 
     /// Number of threads.
     pub fn count(&self) -> usize {
-        self.pool.as_ref().map_or(1, |pool| pool.current_num_threads())
+        self.pool.current_num_threads()
     }
 
     /// Applies `work` to every item, divided over the threads; results are in the items' order.
     pub fn map<T: Send, R: Send>(&self, items: &mut [T], work: impl Fn(&mut T) -> R + Send + Sync) -> Vec<R> {
-        use rayon::prelude::*;
-        match &self.pool {
-            Some(pool) if items.len() > 1 => pool.install(|| items.par_iter_mut().map(&work).collect()),
-            _ => items.iter_mut().map(work).collect(),
+        if items.len() > 1 && self.count() > 1 {
+            self.install(|| items.par_iter_mut().map(&work).collect())
+        } else {
+            items.iter_mut().map(work).collect()
         }
+    }
+
+    /// Runs `work` with these threads for its parallel iterators.
+    pub fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        self.pool.install(work)
     }
 }

@@ -39,7 +39,9 @@ pub enum TrainError {
     #[error(transparent)]
     RollOut(#[from] RollOutError),
     /// An estimate is not finite; the update was not made.
-    #[error("iteration {iteration}: {what} is {value}; the update was not made, and the last good state is saved")]
+    #[error(
+        "iteration {iteration}: {what} is {value}; the update was not made, and the last good state is saved"
+    )]
     NotFinite {
         /// Iteration, from 1.
         iteration: u32,
@@ -134,7 +136,7 @@ impl Trainer {
             action_size: entry.action_size,
         };
         let parameter_count = state.flat_parameters().len();
-        let algorithm = algorithms::make(&config.algorithm, shape, parameter_count, &device.device);
+        let algorithm = algorithms::make(config, shape, parameter_count, device, &threads);
         let evaluator = match config.evaluation.interval {
             0 => None,
             _ => Some(Evaluator::new(entry, config.evaluation.episodes, horizon, &threads)?),
@@ -232,12 +234,9 @@ impl Trainer {
         for (index, draw) in plan.iter().enumerate() {
             let roll_out = match self.roll_outs.entry(draw.trajectories) {
                 std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-                std::collections::btree_map::Entry::Vacant(entry) => entry.insert(RollOut::new(
-                    self.entry,
-                    draw.trajectories,
-                    self.horizon,
-                    &self.threads,
-                )?),
+                std::collections::btree_map::Entry::Vacant(entry) => {
+                    entry.insert(RollOut::new(self.entry, draw.trajectories, self.horizon, &self.threads)?)
+                }
             };
             if self.fresh.get(index).is_none_or(|batch| batch.shape != roll_out.shape()) {
                 self.fresh.truncate(index);
@@ -276,7 +275,8 @@ impl Trainer {
             .collect();
         let count = DiagnosticsReport::packed_len(batches);
         let gradient_norm = values[count].sqrt();
-        let what = if gradient_norm.is_finite() { "a parameter after the update" } else { "the gradient's norm" };
+        let what =
+            if gradient_norm.is_finite() { "a parameter after the update" } else { "the gradient's norm" };
         if let Some(value) = values[count..].iter().find(|value| !value.is_finite()) {
             self.optimizer = before;
             self.policy = GaussianPolicy::from_state(&self.state, &self.policy.parameters().device());

@@ -1,11 +1,11 @@
 //! The window: the last `omega` batches, on the device.
 
-use std::collections::BTreeMap;
-
 use burn::tensor::{Device, Tensor, TensorData};
 use estimator::{Baseline, LoggedActions, StepReturn, step_mask, step_returns};
 use policy_nets::tensor_file::HostTensor;
 
+use crate::algorithms::{Restore, Saved};
+use crate::config::AlgorithmConfig;
 use crate::trajectories::{BatchShape, Trajectories};
 
 /// A ring of batches in preallocated device memory. A push overwrites the oldest batch; nothing else moves.
@@ -19,9 +19,8 @@ use crate::trajectories::{BatchShape, Trajectories};
 #[derive(Clone, Debug)]
 pub struct Window {
     shape: BatchShape,
-    capacity: usize,
-    filled: usize,
-    newest: usize,
+    ring: Ring,
+    lengths: Vec<u32>,
     observations: Tensor<4>,
     actions: Tensor<4>,
     means: Tensor<4>,
@@ -41,6 +40,60 @@ pub struct ReturnRule {
     pub baseline: Baseline,
 }
 
+impl ReturnRule {
+    /// The rule that an algorithm's options give.
+    pub fn new(config: &AlgorithmConfig) -> Self {
+        let (discount, baseline, kind) = match config {
+            AlgorithmConfig::RtPg(options) => (options.discount, options.baseline, StepReturn::ToGo),
+            AlgorithmConfig::Gpomdp(options) => (options.discount, options.baseline, StepReturn::ToGo),
+            AlgorithmConfig::Reinforce(options) => (options.discount, options.baseline, StepReturn::Total),
+            AlgorithmConfig::Miw(options) | AlgorithmConfig::Bh(options) => {
+                (options.discount, options.baseline, StepReturn::ToGo)
+            }
+        };
+        Self { discount, kind, baseline }
+    }
+}
+
+/// Which slots of a ring are filled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ring {
+    pub(crate) capacity: usize,
+    pub(crate) filled: usize,
+    pub(crate) newest: usize,
+}
+
+impl Ring {
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self { capacity, filled: 0, newest: 0 }
+    }
+
+    /// Takes the next slot: a free one, else that of the oldest batch.
+    pub(crate) fn advance(&mut self) -> usize {
+        self.newest =
+            if self.filled < self.capacity { self.filled } else { (self.newest + 1) % self.capacity };
+        self.filled = (self.filled + 1).min(self.capacity);
+        self.newest
+    }
+
+    /// The state as a tensor of a checkpoint.
+    pub(crate) fn position(self) -> Vec<f64> {
+        vec![self.filled as f64, self.newest as f64]
+    }
+
+    /// Takes back what [`position`](Self::position) gave.
+    pub(crate) fn restore(&mut self, position: &[f64]) -> Result<(), anyhow::Error> {
+        let (filled, newest) = (position[0], position[1]);
+        anyhow::ensure!(
+            filled >= 1.0 && filled <= self.capacity as f64 && newest >= 0.0 && newest < filled,
+            "window.position is {position:?}, but the window holds at most {} batches",
+            self.capacity
+        );
+        (self.filled, self.newest) = (filled as usize, newest as usize);
+        Ok(())
+    }
+}
+
 impl Window {
     /// An empty window of `capacity` batches.
     pub fn new(capacity: usize, shape: BatchShape, device: &Device) -> Self {
@@ -48,9 +101,8 @@ impl Window {
         let steps = |last: usize| Tensor::zeros([capacity, trajectories, horizon, last], device);
         Self {
             shape,
-            capacity,
-            filled: 0,
-            newest: 0,
+            ring: Ring::new(capacity),
+            lengths: vec![0; capacity * trajectories],
             observations: steps(observation_size),
             actions: steps(action_size),
             means: steps(action_size),
@@ -62,12 +114,12 @@ impl Window {
 
     /// Number of batches held, `omega_k`.
     pub fn len(&self) -> usize {
-        self.filled
+        self.ring.filled
     }
 
     /// Whether no batch is held.
     pub fn is_empty(&self) -> bool {
-        self.filled == 0
+        self.ring.filled == 0
     }
 
     /// Sizes of a batch.
@@ -77,19 +129,14 @@ impl Window {
 
     /// Slot of the newest batch.
     pub fn newest(&self) -> usize {
-        self.newest
-    }
-
-    /// Slot that the next batch will take.
-    pub fn next_slot(&self) -> usize {
-        if self.filled < self.capacity { self.filled } else { (self.newest + 1) % self.capacity }
+        self.ring.newest
     }
 
     /// Copies a batch to the device, in the place of the oldest one when the window is full.
     pub fn push(&mut self, batch: &Trajectories, rule: ReturnRule) {
         let BatchShape { trajectories, horizon, observation_size, action_size } = self.shape;
         let device = self.mask.device();
-        let slot = self.next_slot();
+        let slot = self.ring.advance();
         let steps = |values: &[f32], last: usize| {
             let data = TensorData::new(values.to_vec(), [1, trajectories, horizon, last]);
             Tensor::<4>::from_data(data, &device)
@@ -107,13 +154,12 @@ impl Window {
         self.log_std.inplace(|ring| ring.slice_assign(slot..=slot, Tensor::from_data(log_std, &device)));
         self.mask.inplace(|ring| ring.slice_assign(slot..=slot, mask));
         self.returns.inplace(|ring| ring.slice_assign(slot..=slot, returns));
-        self.newest = slot;
-        self.filled = (self.filled + 1).min(self.capacity);
+        self.lengths[slot * trajectories..][..trajectories].copy_from_slice(&batch.lengths);
     }
 
     /// Observations of every batch held, `[rows, observation]`.
     pub fn observations(&self) -> Tensor<2> {
-        let rows = self.filled * self.shape.trajectories * self.shape.horizon;
+        let rows = self.ring.filled * self.shape.trajectories * self.shape.horizon;
         self.held(&self.observations).reshape([rows, self.shape.observation_size])
     }
 
@@ -137,9 +183,8 @@ impl Window {
         let only = slot..=slot;
         Self {
             shape: self.shape,
-            capacity: 1,
-            filled: 1,
-            newest: 0,
+            ring: Ring { capacity: 1, filled: 1, newest: 0 },
+            lengths: self.lengths[slot * self.shape.trajectories..][..self.shape.trajectories].to_vec(),
             observations: self.observations.clone().slice(only.clone()),
             actions: self.actions.clone().slice(only.clone()),
             means: self.means.clone().slice(only.clone()),
@@ -150,56 +195,58 @@ impl Window {
     }
 
     fn held<const D: usize>(&self, ring: &Tensor<D>) -> Tensor<D> {
-        if self.filled == self.capacity { ring.clone() } else { ring.clone().slice(0..self.filled) }
-    }
-
-    /// Copies the batches held to the host, for a checkpoint; [`restore`](Self::restore) takes them back.
-    pub fn save(&self, tensors: &mut BTreeMap<String, HostTensor>) {
-        fn host<const D: usize>(tensor: Tensor<D>) -> HostTensor {
-            HostTensor::new(tensor.dims().to_vec(), tensor.into_data().iter::<f64>().collect())
+        if self.ring.filled == self.ring.capacity {
+            ring.clone()
+        } else {
+            ring.clone().slice(0..self.ring.filled)
         }
-        let position = [self.filled as f64, self.newest as f64];
-        tensors.insert("window.position".to_owned(), HostTensor::new([2], position.to_vec()));
-        tensors.insert("window.observations".to_owned(), host(self.held(&self.observations)));
-        tensors.insert("window.actions".to_owned(), host(self.held(&self.actions)));
-        tensors.insert("window.means".to_owned(), host(self.held(&self.means)));
-        tensors.insert("window.log_std".to_owned(), host(self.held(&self.log_std)));
-        tensors.insert("window.mask".to_owned(), host(self.held(&self.mask)));
-        tensors.insert("window.returns".to_owned(), host(self.held(&self.returns)));
     }
 
-    /// Takes back what [`save`](Self::save) gave; `read` finds a tensor by name and checks its shape.
+    /// Copies the batches held to the host, for a checkpoint.
+    pub fn save(&self, saved: &mut Saved) {
+        fn host<const D: usize>(tensor: Tensor<D>) -> HostTensor {
+            HostTensor::new(tensor.dims(), tensor.into_data().iter::<f64>().collect())
+        }
+        let trajectories = self.shape.trajectories;
+        let lengths = self.lengths[..self.ring.filled * trajectories].iter().map(|length| f64::from(*length));
+        let mut insert = |name: &str, tensor| saved.insert(format!("window.{name}"), tensor);
+        insert("position", HostTensor::new([2], self.ring.position()));
+        insert("observations", host(self.held(&self.observations)));
+        insert("actions", host(self.held(&self.actions)));
+        insert("means", host(self.held(&self.means)));
+        insert("log_std", host(self.held(&self.log_std)));
+        insert("lengths", HostTensor::new([self.ring.filled, trajectories], lengths.collect()));
+        insert("returns", host(self.held(&self.returns)));
+    }
+
+    /// Takes back what [`save`](Self::save) gave.
     ///
     /// # Errors
-    /// What `read` returns.
-    pub fn restore<E>(
-        &mut self,
-        mut read: impl FnMut(&str, &[usize]) -> Result<Vec<f64>, E>,
-    ) -> Result<(), E> {
-        let position = read("window.position", &[2])?;
-        self.filled = (position[0] as usize).min(self.capacity);
-        self.newest = (position[1] as usize).min(self.capacity.saturating_sub(1));
-        if self.filled == 0 {
-            return Ok(());
-        }
-        let filled = self.filled;
-        let mut fill = |name: &str, shape: &[usize]| -> Result<TensorData, E> {
-            Ok(TensorData::new(read(name, shape)?, shape.to_vec()))
-        };
+    /// A tensor that is missing or has another shape.
+    pub fn restore(&mut self, read: &mut Restore<'_>) -> Result<(), anyhow::Error> {
+        self.ring.restore(&read("window.position", &[2])?)?;
         let BatchShape { trajectories, horizon, observation_size, action_size } = self.shape;
-        let device = self.mask.device();
+        let (filled, device) = (self.ring.filled, self.mask.device());
         macro_rules! restore {
-            ($field:ident, $name:literal, $shape:expr) => {
-                let values = Tensor::from_data(fill($name, &$shape)?, &device);
+            ($field:ident, $shape:expr) => {
+                let values = read(concat!("window.", stringify!($field)), &$shape)?;
+                let values = Tensor::from_data(TensorData::new(values, $shape), &device);
                 self.$field.inplace(|ring| ring.slice_assign(0..filled, values));
             };
         }
-        restore!(observations, "window.observations", [filled, trajectories, horizon, observation_size]);
-        restore!(actions, "window.actions", [filled, trajectories, horizon, action_size]);
-        restore!(means, "window.means", [filled, trajectories, horizon, action_size]);
-        restore!(log_std, "window.log_std", [filled, action_size]);
-        restore!(mask, "window.mask", [filled, trajectories, horizon]);
-        restore!(returns, "window.returns", [filled, trajectories, horizon]);
+        restore!(observations, [filled, trajectories, horizon, observation_size]);
+        restore!(actions, [filled, trajectories, horizon, action_size]);
+        restore!(means, [filled, trajectories, horizon, action_size]);
+        restore!(log_std, [filled, action_size]);
+        restore!(returns, [filled, trajectories, horizon]);
+        let lengths = read("window.lengths", &[filled, trajectories])?;
+        for (stored, length) in self.lengths.iter_mut().zip(lengths) {
+            anyhow::ensure!((0.0..=horizon as f64).contains(&length), "window.lengths holds {length}");
+            *stored = length as u32;
+        }
+        let lengths = &self.lengths[..filled * trajectories];
+        let mask = step_mask(lengths, [filled, trajectories, horizon], &device);
+        self.mask.inplace(|ring| ring.slice_assign(0..filled, mask));
         Ok(())
     }
 }

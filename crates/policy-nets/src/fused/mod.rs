@@ -1,57 +1,43 @@
-//! The mean network over slices on the CPU.
-use crate::{Activation, Architecture};
+//! The mean network and the estimator's hot computations over plain slices on the CPU.
+//!
+//! For the small perceptrons of policy-gradient training a tensor operation per layer costs many times the arithmetic in
+//! it. Here a network runs over blocks of samples that stay in the first caches, forward and backward, with all
+//! matrix products in one kind of register tile:
+//!
+//! - [`FusedNetwork::means`]: the policy step of a roll-out, for any number of observations;
+//! - [`FusedNetwork::vjp`]: the gradient of the parameters from the gradient of the means;
+//! - [`FusedNetwork::trajectory_statistics`], [`FusedNetwork::surrogate_gradient`] and, in one,
+//!   [`FusedNetwork::window_gradient`]: the estimator over stored [`Trajectories`], in parallel.
+//!
+//! # Numbers
+//! Single precision, with double precision for the sums over steps of log-ratios and divergences and for the sums over
+//! trajectories. The mean of an observation is the same to the bit whatever else is in the batch; the results over
+//! windows are the same to the bit whatever the number of threads. Processors with different instruction sets may
+//! differ in the last bits.
+//!
+//! # Layout
+//! `tile` holds the matrix products, `activation` the nonlinearities, `layer` the packing of parameters, `network` the
+//! forward and backward passes over a block, `trajectories` the Gaussian policy, `window` the passes over all
+//! trajectories, `instruction_set` the choice of instructions and `ceiling` the arithmetic bound.
 
-/// Work memory.
-#[derive(Debug, Default)]
-pub struct Scratch;
+#![expect(
+    clippy::inline_always,
+    reason = "a kernel gets its instructions by being inlined into a function that enables them"
+)]
 
-/// The mean network.
-#[derive(Clone, Debug)]
-pub struct FusedNetwork {
-    architecture: Architecture,
-    parameters: Vec<f32>,
-}
+mod activation;
+mod ceiling;
+mod instruction_set;
+mod layer;
+mod network;
+mod tile;
+mod trajectories;
+mod window;
 
-impl FusedNetwork {
-    /// New.
-    pub fn new(architecture: &Architecture) -> Self {
-        Self { architecture: architecture.clone(), parameters: vec![] }
-    }
-    /// Load.
-    pub fn load(&mut self, parameters: &[f32]) {
-        self.parameters = parameters.to_vec();
-    }
-    /// Means.
-    pub fn means(&self, observations: &[f32], means: &mut [f32], _scratch: &mut Scratch) {
-        let layers = self.architecture.layers();
-        let o = self.architecture.observation_size;
-        let a = self.architecture.action_size;
-        for (s, m) in observations.chunks(o).zip(means.chunks_mut(a)) {
-            let mut x = s.to_vec();
-            let mut p = 0;
-            for (l, (i, out)) in layers.iter().enumerate() {
-                let mut y = vec![0.0; *out];
-                for (r, y) in y.iter_mut().enumerate() {
-                    *y = (0..*i).map(|c| self.parameters[p + r * i + c] * x[c]).sum();
-                }
-                p += i * out;
-                if self.architecture.bias {
-                    for (r, y) in y.iter_mut().enumerate() {
-                        *y += self.parameters[p + r];
-                    }
-                    p += out;
-                }
-                if l + 1 < layers.len() {
-                    y.iter_mut().for_each(|y| {
-                        *y = match self.architecture.activation {
-                            Activation::Tanh => y.tanh(),
-                            Activation::Relu => y.max(0.0),
-                        }
-                    });
-                }
-                x = y;
-            }
-            m.copy_from_slice(&x);
-        }
-    }
-}
+#[cfg(test)]
+mod tests;
+
+pub use instruction_set::InstructionSet;
+pub use network::{FusedNetwork, Scratch};
+pub use trajectories::{Trajectories, TrajectoryStatistics};
+pub use window::{SurrogateGradient, Workspace};

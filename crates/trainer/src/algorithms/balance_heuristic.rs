@@ -27,15 +27,19 @@ impl BalanceHeuristic {
     }
 
     /// Weights `[window, batch]` after a push; `ratios` are `ln p_i - ln p_k` for the current policy `k`.
-    pub(super) fn weights(&mut self, policy: &GaussianPolicy, window: &Window, ratios: Tensor<2>) -> Tensor<2> {
+    pub(super) fn weights(
+        &mut self,
+        policy: &GaussianPolicy,
+        window: &Window,
+        ratios: Tensor<2>,
+    ) -> Tensor<2> {
         let [held, batch] = ratios.dims();
         let newest = window.newest();
         let only = newest..=newest;
         let fresh = window.slot(newest);
         let logged = fresh.logged();
         let shape = logged.actions.dims();
-        self.parameters
-            .inplace(|ring| ring.slice_assign(only.clone(), policy.parameters().unsqueeze::<2>()));
+        self.parameters.inplace(|ring| ring.slice_assign(only.clone(), policy.parameters().unsqueeze::<2>()));
         for old in (0..held).filter(|slot| *slot != newest) {
             let parameters = self.parameters.clone().slice(old..=old).squeeze_dim::<1>(0);
             let mean = policy.mean_at(&parameters, fresh.observations()).reshape(shape);

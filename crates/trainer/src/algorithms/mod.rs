@@ -1,19 +1,24 @@
 //! Algorithms: what to sample, and how to turn it into a gradient estimate.
 
 mod balance_heuristic;
+mod fused_reuse;
 mod reuse;
+mod weighting;
 
 use std::collections::BTreeMap;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use estimator::Diagnostics;
 use policy_nets::GaussianPolicy;
 use policy_nets::tensor_file::HostTensor;
 
+pub use fused_reuse::FusedReuse;
 pub use reuse::TrajectoryReuse;
 
-use crate::config::AlgorithmConfig;
+use crate::config::{Config, KernelChoice};
+use crate::device::SelectedDevice;
 use crate::phases::Phases;
+use crate::threads::Threads;
 use crate::trajectories::{BatchShape, Trajectories};
 
 /// Trajectories to sample under one policy.
@@ -67,11 +72,24 @@ pub trait Algorithm: Send {
 }
 
 /// Makes the algorithm of a configuration; `shape.trajectories` is its batch size.
+///
+/// On a CPU device the fused kernels compute the estimate where they cover it; elsewhere, and where they do not, tensor
+/// operations do.
 pub fn make(
-    config: &AlgorithmConfig,
+    config: &Config,
     shape: BatchShape,
     parameter_count: usize,
-    device: &Device,
+    device: &SelectedDevice,
+    threads: &Threads,
 ) -> Box<dyn Algorithm> {
-    Box::new(TrajectoryReuse::new(config, shape, parameter_count, device))
+    let algorithm = &config.algorithm;
+    if config.kernels == KernelChoice::Auto && device.is_host() {
+        if FusedReuse::covers(algorithm, config.policy.normalize_observations) {
+            return Box::new(FusedReuse::new(algorithm, shape, parameter_count, &device.device, threads));
+        }
+        tracing::info!(
+            "no fused kernel covers this algorithm and policy: the estimator uses tensor operations"
+        );
+    }
+    Box::new(TrajectoryReuse::new(algorithm, shape, parameter_count, &device.device))
 }

@@ -1,73 +1,35 @@
-//! Estimators over a window of batches: RT-PG, MIW, BH; and over the fresh batch alone: GPOMDP, REINFORCE.
+//! Trajectory reuse by tensor operations, on every device: RT-PG, MIW, BH; and GPOMDP, REINFORCE as a window of one.
 
 use burn::tensor::{Device, Tensor};
-use estimator::{
-    CoefficientRule, Diagnostics, DivergenceEstimator, LoggedActions, StepReturn,
-    closed_form_log_second_moment, log_ratio, multiple_importance_weights, power_mean_weights,
-    sample_log_second_moment, step_coefficients, surrogate,
-};
+use estimator::{LoggedActions, closed_form_log_second_moment, log_ratio, step_coefficients, surrogate};
 use policy_nets::{GaussianPolicy, gaussian};
 
 use super::balance_heuristic::BalanceHeuristic;
+use super::weighting::{Weighting, with_diagnostics};
 use super::{Algorithm, Draw, Estimate, Restore, Saved};
 use crate::config::AlgorithmConfig;
 use crate::phases::{Phase, Phases};
 use crate::trajectories::{BatchShape, Trajectories};
 use crate::window::{ReturnRule, Window};
 
-/// `sum_ij w_ij g(tau_ij)` over the window, by one backward pass of its surrogate.
+/// `sum_ij w_ij g(tau_ij)` over the window, by one forward and one backward pass of its surrogate.
 #[derive(Debug)]
 pub struct TrajectoryReuse {
     window: Window,
     returns: ReturnRule,
     weighting: Weighting,
-}
-
-#[derive(Debug)]
-enum Weighting {
-    /// `1/N` for each trajectory of the only batch.
-    Uniform,
-    PowerMean {
-        rule: CoefficientRule,
-        divergence: DivergenceEstimator,
-        exponent: f64,
-    },
-    MultipleImportance,
-    BalanceHeuristic(BalanceHeuristic),
+    balance_heuristic: Option<BalanceHeuristic>,
 }
 
 impl TrajectoryReuse {
     /// The estimator that `config` names, with an empty window.
     pub fn new(config: &AlgorithmConfig, shape: BatchShape, parameter_count: usize, device: &Device) -> Self {
-        let (discount, baseline, kind, weighting) = match config {
-            AlgorithmConfig::RtPg(options) => (
-                options.discount,
-                options.baseline,
-                StepReturn::ToGo,
-                Weighting::PowerMean {
-                    rule: options.rule(parameter_count),
-                    divergence: options.divergence,
-                    exponent: options.exponent,
-                },
-            ),
-            AlgorithmConfig::Gpomdp(options) => {
-                (options.discount, options.baseline, StepReturn::ToGo, Weighting::Uniform)
-            }
-            AlgorithmConfig::Reinforce(options) => {
-                (options.discount, options.baseline, StepReturn::Total, Weighting::Uniform)
-            }
-            AlgorithmConfig::Miw(options) => {
-                (options.discount, options.baseline, StepReturn::ToGo, Weighting::MultipleImportance)
-            }
-            AlgorithmConfig::Bh(options) => {
-                let memory = BalanceHeuristic::new(options.window, shape.trajectories, parameter_count, device);
-                (options.discount, options.baseline, StepReturn::ToGo, Weighting::BalanceHeuristic(memory))
-            }
-        };
+        let memory = || BalanceHeuristic::new(config.window(), shape.trajectories, parameter_count, device);
         Self {
             window: Window::new(config.window(), shape, device),
-            returns: ReturnRule { discount, kind, baseline },
-            weighting,
+            returns: ReturnRule::new(config),
+            weighting: Weighting::new(config, parameter_count),
+            balance_heuristic: matches!(config, AlgorithmConfig::Bh(_)).then(memory),
         }
     }
 
@@ -77,38 +39,17 @@ impl TrajectoryReuse {
         policy: &GaussianPolicy,
         mean: Tensor<4>,
         logged: &LoggedActions,
-    ) -> (Tensor<2>, Diagnostics) {
-        let batch = self.window.shape().trajectories;
+    ) -> (Tensor<2>, estimator::Diagnostics) {
         let log_std = policy.log_std();
-        match &mut self.weighting {
-            Weighting::Uniform => {
-                let device = mean.device();
-                let weights = Tensor::full([self.window.len(), batch], 1.0 / batch as f64, &device);
-                let diagnostics = Diagnostics::new(&weights, None);
-                (weights, diagnostics)
-            }
-            Weighting::PowerMean { rule, divergence, exponent } => {
-                let ratios = log_ratio(mean.clone(), log_std.clone(), logged);
-                let log_second_moment = match divergence {
-                    DivergenceEstimator::ClosedForm => closed_form_log_second_moment(mean, log_std, logged),
-                    DivergenceEstimator::Sample => sample_log_second_moment(ratios.clone()),
-                };
-                let coefficients = rule.coefficients(log_second_moment.clone(), batch);
-                let weights = power_mean_weights(ratios, &coefficients, *exponent);
-                let diagnostics = Diagnostics::new(&weights, Some((&log_second_moment, &coefficients)));
-                (weights, diagnostics)
-            }
-            Weighting::MultipleImportance => {
-                let weights = multiple_importance_weights(log_ratio(mean, log_std, logged));
-                let diagnostics = Diagnostics::new(&weights, None);
-                (weights, diagnostics)
-            }
-            Weighting::BalanceHeuristic(memory) => {
-                let ratios = log_ratio(mean, log_std, logged);
-                let weights = memory.weights(policy, &self.window, ratios);
-                let diagnostics = Diagnostics::new(&weights, None);
-                (weights, diagnostics)
-            }
+        if self.weighting == Weighting::Uniform {
+            let [window, batch, ..] = mean.dims();
+            let weights = Tensor::full([window, batch], 1.0 / (window * batch) as f64, &mean.device());
+            return with_diagnostics(weights);
+        }
+        let ratios = log_ratio(mean.clone(), log_std.clone(), logged);
+        match &mut self.balance_heuristic {
+            Some(memory) => with_diagnostics(memory.weights(policy, &self.window, ratios)),
+            None => self.weighting.weigh(ratios, || closed_form_log_second_moment(mean, log_std, logged)),
         }
     }
 }
@@ -125,8 +66,8 @@ impl Algorithm for TrajectoryReuse {
         let logged = self.window.logged();
         let [window, batch, time, action] = logged.actions.dims();
         let rows = window * batch * time;
-        let mean = phases
-            .time(Phase::LogProbabilities, || policy.mean_at(&parameters, self.window.observations()));
+        let mean =
+            phases.time(Phase::LogProbabilities, || policy.mean_at(&parameters, self.window.observations()));
 
         let (weights, diagnostics) = phases.time(Phase::Weights, || {
             let detached = mean.clone().without_autodiff().reshape([window, batch, time, action]);
@@ -151,16 +92,13 @@ impl Algorithm for TrajectoryReuse {
 
     fn save(&self, saved: &mut Saved) {
         self.window.save(saved);
-        if let Weighting::BalanceHeuristic(memory) = &self.weighting {
+        if let Some(memory) = &self.balance_heuristic {
             memory.save(saved);
         }
     }
 
     fn restore(&mut self, read: &mut Restore<'_>) -> Result<(), anyhow::Error> {
         self.window.restore(&mut *read)?;
-        match &mut self.weighting {
-            Weighting::BalanceHeuristic(memory) => memory.restore(read),
-            _ => Ok(()),
-        }
+        self.balance_heuristic.as_mut().map_or(Ok(()), |memory| memory.restore(read))
     }
 }

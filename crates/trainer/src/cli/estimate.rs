@@ -160,7 +160,10 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let precision = arguments.precision.unwrap_or(if on_host { Precision::F64 } else { Precision::F32 });
     if precision == Precision::F64 {
         selected.device.configure(FloatDType::F64).map_err(|error| {
-            Failure::input(anyhow::anyhow!("--precision f64 on {}: {error}; use --precision f32", selected.name))
+            Failure::input(anyhow::anyhow!(
+                "--precision f64 on {}: {error}; use --precision f32",
+                selected.name
+            ))
         })?;
     }
     let result = estimate(&policy, &logged, &options, &selected.device).map_err(Failure::input)?;

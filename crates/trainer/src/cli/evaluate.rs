@@ -65,13 +65,13 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
             entry.action_size
         )));
     }
-    let horizon = arguments.horizon.map(|horizon| horizon as usize).or(subject.horizon).unwrap_or(entry.horizon);
+    let horizon =
+        arguments.horizon.map(|horizon| horizon as usize).or(subject.horizon).unwrap_or(entry.horizon);
     let threads = Threads::new(0).map_err(Failure::run)?;
     let mut evaluator =
         Evaluator::new(entry, arguments.episodes as usize, horizon, &threads).map_err(Failure::input)?;
     let mode = if arguments.stochastic { Mode::StochasticEvaluation } else { Mode::DeterministicEvaluation };
-    let evaluation =
-        evaluator.run(&policy, Streams::new(arguments.seed), 0, mode).map_err(Failure::run)?;
+    let evaluation = evaluator.run(&policy, Streams::new(arguments.seed), 0, mode).map_err(Failure::run)?;
     if arguments.json {
         print_line(serde_json::to_string_pretty(&evaluation).map_err(Failure::run)?);
     } else {
@@ -81,7 +81,8 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
 }
 
 fn print(evaluation: &Evaluation, subject: &Subject) {
-    let interval = evaluation.return_interval.map_or_else(String::new, |interval| format!(" ± {interval:.2}"));
+    let interval =
+        evaluation.return_interval.map_or_else(String::new, |interval| format!(" ± {interval:.2}"));
     print_line(format_args!("{} on {}", subject.path.display(), subject.environment));
     print_line(format_args!(
         "return {:.2}{interval} (95 % interval of the mean), standard deviation {:.2}, range {:.2} to {:.2}",

@@ -70,7 +70,8 @@ type Outcome = Result<(), Failure>;
 
 /// Parses the arguments and runs the command.
 pub(crate) fn main() -> ExitCode {
-    let filter = EnvFilter::try_from_env("RTPG_LOG").unwrap_or_else(|_| EnvFilter::new("warn,trainer=info,rtpg=info"));
+    let filter =
+        EnvFilter::try_from_env("RTPG_LOG").unwrap_or_else(|_| EnvFilter::new("warn,trainer=info,rtpg=info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -6,12 +6,18 @@ use super::{AlgorithmConfig, Config, ConfigError, OptimizerConfig};
 /// The most trajectories, steps, widths or batches: beyond it products overflow the address space of small machines.
 const LARGEST_SIZE: usize = 1 << 24;
 
+/// The most worker threads: no machine has more use for them, and each costs memory.
+const MOST_THREADS: usize = 1024;
+
 /// Checks every value's range.
 pub(super) fn check(config: &Config, places: &Places) -> Result<(), ConfigError> {
     let checker = Checker { places };
     let Config { environment, policy, evaluation, checkpoint, .. } = config;
     if config.iterations == 0 {
         return checker.refuse("iterations", 0, "at least 1");
+    }
+    if config.threads > MOST_THREADS {
+        return checker.refuse("threads", config.threads, "at most 1024");
     }
     if let Some(horizon) = environment.horizon {
         checker.size("environment.horizon", horizon)?;
@@ -23,7 +29,11 @@ pub(super) fn check(config: &Config, places: &Places) -> Result<(), ConfigError>
     checker.finite("policy.log_std_bounds.min", policy.log_std_bounds.min)?;
     checker.finite("policy.log_std_bounds.max", policy.log_std_bounds.max)?;
     if policy.log_std_bounds.min >= policy.log_std_bounds.max {
-        return checker.refuse("policy.log_std_bounds.min", policy.log_std_bounds.min, "less than the maximum");
+        return checker.refuse(
+            "policy.log_std_bounds.min",
+            policy.log_std_bounds.min,
+            "less than the maximum",
+        );
     }
     check_algorithm(&config.algorithm, &checker)?;
     match &config.optimizer {
@@ -107,7 +117,11 @@ impl Checker<'_> {
     }
 
     fn unit(&self, key: &str, value: f64) -> Result<(), ConfigError> {
-        if (0.0..=1.0).contains(&value) { Ok(()) } else { self.refuse(key, value, "a number between 0 and 1") }
+        if (0.0..=1.0).contains(&value) {
+            Ok(())
+        } else {
+            self.refuse(key, value, "a number between 0 and 1")
+        }
     }
 
     fn below_one(&self, key: &str, value: f64) -> Result<(), ConfigError> {
@@ -130,6 +144,7 @@ mod tests {
             ("algorithm.window=0", "at least 1"),
             ("environment.horizon=0", "at least 1"),
             ("iterations=0", "at least 1"),
+            ("threads=100000", "at most 1024"),
             ("policy.variance=0.0", "a number above 0"),
             ("policy.variance=nan", "a number above 0"),
             ("policy.hidden=[32, 0]", "at least 1"),

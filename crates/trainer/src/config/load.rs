@@ -9,8 +9,8 @@ use toml::{Table, Value};
 use super::error::nearest;
 use super::{
     AdamConfig, AlgorithmConfig, CheckpointConfig, Config, ConfigError, ConstantConfig, EnvironmentConfig,
-    EvaluationConfig, OnPolicyConfig, OptimizerConfig, PolicyConfig, PowerMeanConfig, WindowConfig, check,
-    presets,
+    EvaluationConfig, KernelChoice, OnPolicyConfig, OptimizerConfig, PolicyConfig, PowerMeanConfig,
+    WindowConfig, check, presets,
 };
 use crate::device::DeviceChoice;
 
@@ -71,7 +71,10 @@ fn read(path: &Path) -> Result<Table, ConfigError> {
     toml::from_str(&text).map_err(|error: toml::de::Error| {
         let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
         let place = line.map_or_else(String::new, |line| format!("line {line}: "));
-        ConfigError::Syntax { path: path.to_owned(), reason: format!("{place}{}", error.message().replace('\n', " ")) }
+        ConfigError::Syntax {
+            path: path.to_owned(),
+            reason: format!("{place}{}", error.message().replace('\n', " ")),
+        }
     })
 }
 
@@ -102,9 +105,9 @@ fn parse_overrides(overrides: &[String]) -> Result<Table, ConfigError> {
             .ok()
             .and_then(|mut table| table.remove("value"))
             .unwrap_or_else(|| Value::String(value.to_owned()));
-        let nested = key.rsplit('.').fold(value, |value, part| {
-            Value::Table(Table::from_iter([(part.to_owned(), value)]))
-        });
+        let nested = key
+            .rsplit('.')
+            .fold(value, |value, part| Value::Table(Table::from_iter([(part.to_owned(), value)])));
         if let Value::Table(table) = nested {
             merged = merge(merged, table);
         }
@@ -173,6 +176,8 @@ struct Plain {
     threads: usize,
     #[serde(default)]
     device: DeviceChoice,
+    #[serde(default)]
+    kernels: KernelChoice,
     environment: EnvironmentConfig,
     #[serde(default)]
     policy: PolicyConfig,
@@ -197,6 +202,7 @@ fn deserialize(table: Table, places: &Places) -> Result<Config, ConfigError> {
         iterations: plain.iterations,
         threads: plain.threads,
         device: plain.device,
+        kernels: plain.kernels,
         environment: plain.environment,
         policy: plain.policy,
         algorithm: algorithm(plain.algorithm, places)?,
@@ -321,7 +327,9 @@ mod tests {
     fn slips_are_named_with_the_nearest_key() {
         let message = refused(&["policy.hiden=[3]"]);
         assert!(
-            message.starts_with("--set: unknown key `policy.hiden` (did you mean `policy.hidden`?); known keys: "),
+            message.starts_with(
+                "--set: unknown key `policy.hiden` (did you mean `policy.hidden`?); known keys: "
+            ),
             "{message}"
         );
         let message = refused(&["algorithm.windw=3"]);

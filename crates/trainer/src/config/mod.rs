@@ -31,6 +31,8 @@ pub struct Config {
     pub threads: usize,
     /// Compute device of the estimator.
     pub device: DeviceChoice,
+    /// Which code computes the estimate.
+    pub kernels: KernelChoice,
     /// What is controlled.
     pub environment: EnvironmentConfig,
     /// Who controls it.
@@ -43,6 +45,17 @@ pub struct Config {
     pub evaluation: EvaluationConfig,
     /// When the run saves what it needs to go on.
     pub checkpoint: CheckpointConfig,
+}
+
+/// Which code computes the estimate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KernelChoice {
+    /// Fused kernels where they cover the device, the algorithm and the policy; else tensor operations.
+    #[default]
+    Auto,
+    /// Tensor operations everywhere.
+    Generic,
 }
 
 /// The table `environment`.

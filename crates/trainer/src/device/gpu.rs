@@ -74,9 +74,13 @@ fn physical() -> Vec<SelectedDevice> {
 fn enumerate() -> Vec<(Device, Backend)> {
     let mut devices = vec![];
     #[cfg(feature = "cuda")]
-    devices.extend(Device::enumerate(DeviceType::Cuda).into_vec().into_iter().map(|device| (device, Backend::Cuda)));
+    devices.extend(
+        Device::enumerate(DeviceType::Cuda).into_vec().into_iter().map(|device| (device, Backend::Cuda)),
+    );
     #[cfg(feature = "wgpu")]
-    devices.extend(Device::enumerate(DeviceType::Wgpu).into_vec().into_iter().map(|device| (device, Backend::Wgpu)));
+    devices.extend(
+        Device::enumerate(DeviceType::Wgpu).into_vec().into_iter().map(|device| (device, Backend::Wgpu)),
+    );
     devices
 }
 

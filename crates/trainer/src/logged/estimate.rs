@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use estimator::{
-    Baseline, CoefficientRule, Diagnostics, DiagnosticsReport, DivergenceEstimator, LoggedActions, StepReturn,
-    balance_heuristic_weights, closed_form_log_second_moment, log_ratio, multiple_importance_weights,
-    power_mean_weights, sample_log_second_moment, step_coefficients, step_mask, step_returns, surrogate,
+    Baseline, CoefficientRule, Diagnostics, DiagnosticsReport, DivergenceEstimator, LoggedActions,
+    StepReturn, balance_heuristic_weights, closed_form_log_second_moment, log_ratio,
+    multiple_importance_weights, power_mean_weights, sample_log_second_moment, step_coefficients, step_mask,
+    step_returns, surrogate,
 };
 use policy_nets::tensor_file::HostTensor;
 use policy_nets::{GaussianPolicy, PolicyState, gaussian};
@@ -63,7 +64,9 @@ pub enum LoggedError {
         trajectories: usize,
     },
     /// The method needs the behaviour means.
-    #[error("{what} needs behaviour_mean and behaviour_log_std, but the trajectories have only behaviour_log_prob")]
+    #[error(
+        "{what} needs behaviour_mean and behaviour_log_std, but the trajectories have only behaviour_log_prob"
+    )]
     NeedsMeans {
         /// Which method.
         what: &'static str,
@@ -156,7 +159,8 @@ pub fn estimate(
     tensors.insert("lambda".to_owned(), vector(diagnostics.lambda.clone()));
     tensors.insert("weights".to_owned(), HostTensor::new(per_trajectory, host(weights)));
     tensors.insert("log_prob_target".to_owned(), HostTensor::new(per_trajectory, host(log_prob_target)));
-    tensors.insert("log_prob_behaviour".to_owned(), HostTensor::new(per_trajectory, host(log_prob_behaviour)));
+    tensors
+        .insert("log_prob_behaviour".to_owned(), HostTensor::new(per_trajectory, host(log_prob_behaviour)));
     Ok(LoggedEstimate { tensors, gradient_norm, diagnostics })
 }
 

@@ -159,17 +159,18 @@ fn read_lengths(
 
 fn read_behaviour(file: &TensorFile, logged: &LoggedTrajectories) -> Result<Behaviour, TrajectoryFileError> {
     let LoggedTrajectories { window, batch, horizon, action_size, .. } = *logged;
-    let finite = |name: &'static str, values: &[f64], width: usize| {
-        match values.iter().position(|value| !value.is_finite()) {
-            None => Ok(()),
-            Some(place) => Err(TrajectoryFileError::Value {
-                path: file.path().to_owned(),
-                name,
-                index: vec![place / width, place % width],
-                value: values[place],
-                expected: "a finite number".to_owned(),
-            }),
-        }
+    let finite = |name: &'static str, values: &[f64], width: usize| match values
+        .iter()
+        .position(|value| !value.is_finite())
+    {
+        None => Ok(()),
+        Some(place) => Err(TrajectoryFileError::Value {
+            path: file.path().to_owned(),
+            name,
+            index: vec![place / width, place % width],
+            value: values[place],
+            expected: "a finite number".to_owned(),
+        }),
     };
     if file.contains("behaviour_mean") {
         let mean = floats(file, "behaviour_mean", &[window, batch, horizon, action_size])?;

@@ -1,0 +1,113 @@
+//! Trajectory reuse by the fused CPU kernels: the same estimators as [`super::TrajectoryReuse`], in one sweep over the
+//! window in host memory.
+
+use burn::tensor::{Device, Tensor, TensorData};
+use estimator::log_second_moment;
+use policy_nets::fused::{self, FusedNetwork, TrajectoryStatistics, Workspace};
+use policy_nets::{Deviation, GaussianPolicy};
+
+use super::weighting::Weighting;
+use super::{Algorithm, Draw, Estimate, Restore, Saved};
+use crate::config::AlgorithmConfig;
+use crate::host_window::HostWindow;
+use crate::phases::{Phase, Phases};
+use crate::threads::Threads;
+use crate::trajectories::{BatchShape, Trajectories};
+use crate::window::ReturnRule;
+
+/// `sum_ij w_ij g(tau_ij)` over the window, by the fused kernels. Weights are the estimator's own functions, over
+/// `[window, batch]` only.
+#[derive(Debug)]
+pub struct FusedReuse {
+    window: HostWindow,
+    returns: ReturnRule,
+    weighting: Weighting,
+    network: Option<FusedNetwork>,
+    workspace: Workspace,
+    threads: Threads,
+    device: Device,
+}
+
+impl FusedReuse {
+    /// Whether the kernels cover the algorithm and the policy: all but the balance heuristic, which evaluates old
+    /// policies, and standardised observations.
+    pub fn covers(config: &AlgorithmConfig, normalized: bool) -> bool {
+        !matches!(config, AlgorithmConfig::Bh(_)) && !normalized
+    }
+
+    /// The estimator that `config` names, with an empty window.
+    pub fn new(
+        config: &AlgorithmConfig,
+        shape: BatchShape,
+        parameter_count: usize,
+        device: &Device,
+        threads: &Threads,
+    ) -> Self {
+        Self {
+            window: HostWindow::new(config.window(), shape),
+            returns: ReturnRule::new(config),
+            weighting: Weighting::new(config, parameter_count),
+            network: None,
+            workspace: Workspace::default(),
+            threads: threads.clone(),
+            device: device.clone(),
+        }
+    }
+}
+
+impl Algorithm for FusedReuse {
+    fn plan(&mut self, _iteration: u32) -> Vec<Draw> {
+        vec![Draw { trajectories: self.window.shape().trajectories, parameters: None }]
+    }
+
+    fn estimate(&mut self, policy: &GaussianPolicy, fresh: &[Trajectories], phases: &mut Phases) -> Estimate {
+        phases.time(Phase::Push, || fresh.iter().for_each(|batch| self.window.push(batch, self.returns)));
+
+        let shape = [self.window.len(), self.window.shape().trajectories];
+        let network = self.network.get_or_insert_with(|| FusedNetwork::new(policy.architecture()));
+        let state = policy.state();
+        let as_f32 = |values: &[f64]| values.iter().map(|value| *value as f32).collect::<Vec<_>>();
+        network.load(&as_f32(&state.mean_parameters));
+        let log_std = as_f32(&state.log_std);
+
+        let (weighting, device, workspace) = (&self.weighting, &self.device, &mut self.workspace);
+        let mut diagnostics = None;
+        let window = &self.window;
+        let weigh = |statistics: &[TrajectoryStatistics]| {
+            let column = |value: fn(&TrajectoryStatistics) -> f64| {
+                // Infinite divergences become the estimator's sentinel.
+                let values: Vec<f64> =
+                    statistics.iter().map(|row| value(row).min(-estimator::LOG_ZERO)).collect();
+                Tensor::<2>::from_data(TensorData::new(values, shape), device)
+            };
+            let (weights, report) = weighting
+                .weigh(column(|row| row.log_ratio), || log_second_moment(column(|row| row.divergence)));
+            diagnostics = Some(report);
+            Ok::<_, std::convert::Infallible>(weights.into_data().iter::<f64>().collect())
+        };
+        let trajectories: fused::Trajectories<'_> = window.trajectories();
+        let network = &*network;
+        let gradient = phases.time(Phase::Gradient, || {
+            self.threads.install(|| {
+                network.window_gradient(&trajectories, &log_std, window.returns(), weigh, workspace)
+            })
+        });
+        let Ok(mut gradient) = gradient;
+        if matches!(policy.deviation(), Deviation::Learned(_)) {
+            gradient.mean.append(&mut gradient.log_std);
+        }
+        let length = gradient.mean.len();
+        let gradient = Tensor::from_data(TensorData::new(gradient.mean, [length]), &self.device);
+        let diagnostics = diagnostics
+            .unwrap_or_else(|| estimator::Diagnostics::new(&Tensor::ones(shape, &self.device), None));
+        Estimate { gradient, diagnostics, batches: shape[0], newest: self.window.newest() }
+    }
+
+    fn save(&self, saved: &mut Saved) {
+        self.window.save(saved);
+    }
+
+    fn restore(&mut self, read: &mut Restore<'_>) -> Result<(), anyhow::Error> {
+        self.window.restore(read)
+    }
+}
