@@ -93,7 +93,9 @@ mod tests {
         let data = [[1.0, 5.0], [2.0, 5.0], [4.0, 5.0], [9.0, 5.0]];
         let mut normalizer = Normalizer::new(2);
         assert_eq!(normalizer.std(), [1.0, 1.0]);
-        data.iter().for_each(|row| normalizer.update(row));
+        for row in &data {
+            normalizer.update(row);
+        }
         assert_eq!(normalizer.mean(), [4.0, 5.0]);
         let variance = data.iter().map(|row| (row[0] - 4.0_f64).powi(2)).sum::<f64>() / 4.0;
         assert!((normalizer.std()[0] - variance.sqrt()).abs() < 1e-12);
@@ -103,7 +105,9 @@ mod tests {
     #[test]
     fn statistics_survive_the_round_trip() {
         let mut normalizer = Normalizer::new(1);
-        [3.0, -1.0, 7.5].iter().for_each(|value| normalizer.update(&[*value]));
+        for value in [3.0, -1.0, 7.5] {
+            normalizer.update(&[value]);
+        }
         let copy =
             Normalizer::from_statistics(normalizer.count(), normalizer.mean().to_vec(), &normalizer.std());
         assert_eq!(copy.mean(), normalizer.mean());

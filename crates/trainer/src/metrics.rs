@@ -129,6 +129,9 @@ pub fn read(path: &Path) -> Result<Vec<MetricsRow>, MetricsError> {
 }
 
 /// Rows as CSV, with the header when `header` says so.
+///
+/// # Errors
+/// None for rows of this type; the writer's signature has one.
 pub fn to_csv(rows: &[MetricsRow], header: bool) -> Result<Vec<u8>, csv::Error> {
     let mut writer = csv::WriterBuilder::new().has_headers(header).from_writer(vec![]);
     for row in rows {

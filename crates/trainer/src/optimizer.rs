@@ -11,7 +11,7 @@ use crate::config::{AdamConfig, OptimizerConfig};
 #[derive(Clone, Debug)]
 pub enum Optimizer {
     /// Adam.
-    Adam(Adam),
+    Adam(Box<Adam>),
     /// A constant step along the gradient.
     Constant {
         /// Step size.
@@ -31,7 +31,9 @@ impl Optimizer {
     /// An optimiser that has made no step.
     pub fn new(config: &OptimizerConfig) -> Self {
         match config {
-            OptimizerConfig::Adam(config) => Self::Adam(Adam { config: *config, steps: 0, moments: None }),
+            OptimizerConfig::Adam(config) => {
+                Self::Adam(Box::new(Adam { config: *config, steps: 0, moments: None }))
+            }
             OptimizerConfig::Constant(config) => Self::Constant { learning_rate: config.learning_rate },
         }
     }

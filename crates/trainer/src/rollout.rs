@@ -254,10 +254,10 @@ impl Group {
                 streams.normals(action, iteration, trajectory(*row), step as u32, &mut self.noise);
                 let size = deviation.len();
                 let place = (row * part.horizon + step) * size;
-                for component in 0..size {
-                    let mean = self.network_output[index * size + component];
-                    let value = mean + deviation[component] * self.noise[component];
-                    part.means[place + component] = mean;
+                let draws = self.network_output[index * size..].iter().zip(deviation.iter().zip(&self.noise));
+                for (component, (mean, (deviation, noise))) in draws.enumerate() {
+                    let value = mean + deviation * noise;
+                    part.means[place + component] = *mean;
                     part.actions[place + component] = value;
                     self.actions[row * size + component] = f64::from(value);
                 }

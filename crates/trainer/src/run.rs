@@ -244,7 +244,7 @@ pub fn draw_learning_curve(
     let x: Vec<f64> = rows.iter().map(|row| row.trajectories_total as f64).collect();
     let y: Vec<f64> = rows.iter().map(|row| row.return_mean).collect();
     let figure = figures::learning_curve(&title, &x, &y, FINAL_ITERATIONS);
-    figure.write_svg(&folder.learning_curve("svg"))?;
-    figure.write_png(&folder.learning_curve("png"))?;
+    figure.write_svg(folder.learning_curve("svg"))?;
+    figure.write_png(folder.learning_curve("png"))?;
     Ok(())
 }

@@ -179,6 +179,7 @@ impl Window {
     }
 
     /// The part of the window that one slot holds, as a window of one batch.
+    #[must_use]
     pub fn slot(&self, slot: usize) -> Self {
         let only = slot..=slot;
         Self {

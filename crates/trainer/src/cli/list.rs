@@ -3,10 +3,10 @@
 use environments::registry;
 use trainer::config::{AlgorithmConfig, presets};
 
-use super::{Outcome, print_line};
+use super::print_line;
 
 /// Lists presets, environments and algorithms.
-pub(crate) fn run() -> Outcome {
+pub(crate) fn run() {
     print_line("presets (rtpg train NAME)");
     for preset in presets() {
         print_line(format_args!("  {:20} {}", preset.name, preset.summary()));
@@ -22,5 +22,4 @@ pub(crate) fn run() -> Outcome {
     for (name, summary) in AlgorithmConfig::SUMMARIES {
         print_line(format_args!("  {name:20} {summary}"));
     }
-    Ok(())
 }

@@ -84,8 +84,14 @@ pub(crate) fn main() -> ExitCode {
         Command::Evaluate(arguments) => evaluate::run(&arguments),
         Command::Plot(arguments) => plot::run(&arguments),
         Command::Estimate(arguments) => estimate::run(&arguments),
-        Command::Devices => devices::run(),
-        Command::List => list::run(),
+        Command::Devices => {
+            devices::run();
+            Ok(())
+        }
+        Command::List => {
+            list::run();
+            Ok(())
+        }
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "rtpg", &mut std::io::stdout());
             Ok(())

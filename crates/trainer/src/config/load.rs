@@ -307,7 +307,7 @@ mod tests {
 
     #[test]
     fn every_preset_loads_and_its_resolved_form_repeats_it() {
-        for preset in presets::presets() {
+        for preset in super::super::presets() {
             let config = load(&Source::Preset(preset.name.to_owned()), &[]).unwrap();
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("config.toml");
