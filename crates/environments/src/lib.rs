@@ -25,3 +25,8 @@ pub mod registry;
 mod testing;
 
 pub use environment::{Environment, StepError, Transition};
+
+/// The code in the README, as a documentation test.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
