@@ -1,7 +1,7 @@
 //! One run: sample, estimate, step.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use burn::tensor::Tensor;
 use environments::registry::{self, Entry, UnknownEnvironment};
@@ -39,7 +39,9 @@ pub enum TrainError {
     #[error(transparent)]
     RollOut(#[from] RollOutError),
     /// An estimate is not finite; the update was not made.
-    #[error("iteration {iteration}: {what} is {value}; the update was not made, and the last good state is saved")]
+    #[error(
+        "iteration {iteration}: {what} is {value}; the update was not made, and the last good state is saved"
+    )]
     NotFinite {
         /// Iteration, from 1.
         iteration: u32,
@@ -174,6 +176,17 @@ impl Trainer {
         &mut self.phases
     }
 
+    /// Time inside the environments' own resets and steps so far, summed over threads, evaluation included.
+    pub fn environment_time(&self) -> Duration {
+        let evaluation = self.evaluator.as_ref().map(Evaluator::environment_time);
+        self.roll_outs.values().map(RollOut::environment_time).chain(evaluation).sum()
+    }
+
+    /// Number of worker threads.
+    pub fn thread_count(&self) -> usize {
+        self.threads.count()
+    }
+
     /// The current policy.
     pub fn policy(&self) -> &PolicyState {
         &self.state
@@ -232,12 +245,9 @@ impl Trainer {
         for (index, draw) in plan.iter().enumerate() {
             let roll_out = match self.roll_outs.entry(draw.trajectories) {
                 std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-                std::collections::btree_map::Entry::Vacant(entry) => entry.insert(RollOut::new(
-                    self.entry,
-                    draw.trajectories,
-                    self.horizon,
-                    &self.threads,
-                )?),
+                std::collections::btree_map::Entry::Vacant(entry) => {
+                    entry.insert(RollOut::new(self.entry, draw.trajectories, self.horizon, &self.threads)?)
+                }
             };
             if self.fresh.get(index).is_none_or(|batch| batch.shape != roll_out.shape()) {
                 self.fresh.truncate(index);
@@ -276,7 +286,8 @@ impl Trainer {
             .collect();
         let count = DiagnosticsReport::packed_len(batches);
         let gradient_norm = values[count].sqrt();
-        let what = if gradient_norm.is_finite() { "a parameter after the update" } else { "the gradient's norm" };
+        let what =
+            if gradient_norm.is_finite() { "a parameter after the update" } else { "the gradient's norm" };
         if let Some(value) = values[count..].iter().find(|value| !value.is_finite()) {
             self.optimizer = before;
             self.policy = GaussianPolicy::from_state(&self.state, &self.policy.parameters().device());

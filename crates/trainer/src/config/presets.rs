@@ -28,21 +28,29 @@ pub fn presets() -> &'static [Preset] {
             Preset { name: $name, text: include_str!(concat!("../../../../assets/presets/", $name, ".toml")) }
         };
     }
-    const PRESETS: &[Preset] =
-        &[preset!("cartpole"), preset!("lqr"), preset!("mountain-car"), preset!("pendulum")];
+    const PRESETS: &[Preset] = &[
+        preset!("cartpole"),
+        preset!("half-cheetah"),
+        preset!("hopper"),
+        preset!("inverted-pendulum"),
+        preset!("lqr"),
+        preset!("mountain-car"),
+        preset!("pendulum"),
+        preset!("swimmer"),
+        preset!("walker2d"),
+    ];
     PRESETS
 }
 
 /// The table of a preset.
 pub(super) fn table(name: &str) -> Result<Table, ConfigError> {
     let known = || presets().iter().map(|preset| preset.name);
-    let preset = presets().iter().find(|preset| preset.name == name).ok_or_else(|| {
-        ConfigError::UnknownPreset {
+    let preset =
+        presets().iter().find(|preset| preset.name == name).ok_or_else(|| ConfigError::UnknownPreset {
             name: name.to_owned(),
             nearest: nearest(name, known()),
             known: known().map(str::to_owned).collect(),
-        }
-    })?;
+        })?;
     toml::from_str(preset.text).map_err(|error| ConfigError::Syntax {
         path: format!("assets/presets/{name}.toml").into(),
         reason: error.to_string(),
