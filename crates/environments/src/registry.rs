@@ -22,7 +22,10 @@ pub struct Entry {
     pub action_size: usize,
     /// Steps of a trajectory unless the caller says otherwise.
     pub horizon: usize,
-    construct: fn() -> Result<Box<dyn Environment>, ConstructionError>,
+    /// Duration of a step in the world that is simulated, s; where there is no such world, the pace of its pictures.
+    pub step_duration: f64,
+    /// Makes one; [`make`](Self::make) adds the name to its error.
+    pub construct: fn() -> Result<Box<dyn Environment>, ConstructionError>,
 }
 
 /// All environments, in the order in which they are listed.
@@ -33,6 +36,7 @@ pub const ENTRIES: &[Entry] = &[
         observation_size: cart_pole::OBSERVATION_SIZE,
         action_size: cart_pole::ACTION_SIZE,
         horizon: cart_pole::HORIZON,
+        step_duration: cart_pole::TIME_STEP,
         construct: || Ok(Box::new(cart_pole::ContinuousCartPole::new())),
     },
     Entry {
@@ -41,6 +45,7 @@ pub const ENTRIES: &[Entry] = &[
         observation_size: pendulum::OBSERVATION_SIZE,
         action_size: pendulum::ACTION_SIZE,
         horizon: pendulum::HORIZON,
+        step_duration: pendulum::TIME_STEP,
         construct: || Ok(Box::new(pendulum::Pendulum::new())),
     },
     Entry {
@@ -49,6 +54,7 @@ pub const ENTRIES: &[Entry] = &[
         observation_size: mountain_car::OBSERVATION_SIZE,
         action_size: mountain_car::ACTION_SIZE,
         horizon: mountain_car::HORIZON,
+        step_duration: 1.0 / 30.0,
         construct: || Ok(Box::new(mountain_car::ContinuousMountainCar::new())),
     },
     Entry {
@@ -57,6 +63,7 @@ pub const ENTRIES: &[Entry] = &[
         observation_size: linear_quadratic::OBSERVATION_SIZE,
         action_size: linear_quadratic::ACTION_SIZE,
         horizon: linear_quadratic::HORIZON,
+        step_duration: 0.1,
         construct: || Ok(Box::new(linear_quadratic::LinearQuadratic::new())),
     },
     #[cfg(feature = "mujoco")]
@@ -84,6 +91,7 @@ const fn body(
         observation_size: definition.observation_size(),
         action_size: definition.action_size(),
         horizon: definition.horizon(),
+        step_duration: definition.step_duration(),
         construct,
     }
 }

@@ -5,6 +5,8 @@
 //! step, and the mean of a row does not depend on the rows beside it, so the result is the same for any number of
 //! threads.
 
+use std::time::{Duration, Instant};
+
 use environments::StepError;
 use environments::batch::{BatchError, BatchStepError, EnvironmentBatch};
 use environments::registry::{Entry, MakeError};
@@ -81,7 +83,7 @@ pub enum Mode {
 }
 
 impl Mode {
-    fn purposes(self) -> [Purpose; 3] {
+    pub(crate) fn purposes(self) -> [Purpose; 3] {
         match self {
             Self::Training => [Purpose::Reset, Purpose::Action, Purpose::Dynamics],
             _ => [Purpose::EvaluationReset, Purpose::EvaluationAction, Purpose::EvaluationDynamics],
@@ -115,8 +117,7 @@ impl RollOut {
             observation_size: entry.observation_size,
             action_size: entry.action_size,
         };
-        // Two groups for each thread even out trajectories of different lengths.
-        let group_size = trajectories.div_ceil(2 * threads.count()).max(SMALLEST_GROUP);
+        let group_size = group_size(trajectories, threads.count());
         let groups = (0..trajectories)
             .step_by(group_size)
             .map(|first| Group::new(entry, group_size.min(trajectories - first)))
@@ -127,6 +128,11 @@ impl RollOut {
     /// Sizes of the batches.
     pub fn shape(&self) -> BatchShape {
         self.shape
+    }
+
+    /// Time inside the environments' own resets and steps so far, summed over threads.
+    pub fn environment_time(&self) -> Duration {
+        self.groups.iter().map(|group| group.environment_time).sum()
     }
 
     /// Rolls out every environment once and overwrites `batch`.
@@ -178,8 +184,15 @@ impl RollOut {
     }
 }
 
-/// Fewer rows than this do not fill the mean network's vectors.
-const SMALLEST_GROUP: usize = 8;
+/// Trajectories that one thread steps together: every thread has as many as every other, up to the remainder. Two groups
+/// for each thread even out trajectories of different lengths, where both still fill the mean network's vectors.
+fn group_size(trajectories: usize, threads: usize) -> usize {
+    const VECTOR: usize = 8;
+    match trajectories.div_ceil(2 * threads) {
+        half if half >= VECTOR => half,
+        _ => trajectories.div_ceil(threads),
+    }
+}
 
 /// Where a group writes its trajectories.
 struct Part<'a> {
@@ -203,6 +216,7 @@ struct Group {
     network_output: Vec<f32>,
     noise: Vec<f32>,
     scratch: Scratch,
+    environment_time: Duration,
 }
 
 impl Group {
@@ -219,6 +233,7 @@ impl Group {
             network_output: vec![0.0; size * entry.action_size],
             noise: vec![0.0; entry.action_size],
             scratch: Scratch::default(),
+            environment_time: Duration::ZERO,
         })
     }
 
@@ -240,8 +255,10 @@ impl Group {
         part.lengths.fill(0);
         let mut unstable = 0;
 
+        let start = Instant::now();
         self.environments
             .reset(|row| streams.stream(reset, iteration, trajectory(row), 0), &mut self.observations);
+        self.environment_time += start.elapsed();
         for step in 0..part.horizon {
             self.rows.clear();
             let running = self.environments.running();
@@ -262,6 +279,7 @@ impl Group {
                     self.actions[row * size + component] = f64::from(value);
                 }
             }
+            let start = Instant::now();
             let stepped = self.environments.step(
                 &self.actions,
                 |row| streams.stream(dynamics, iteration, trajectory(row), step as u32),
@@ -269,6 +287,7 @@ impl Group {
                 &mut self.rewards,
                 &mut self.terminated,
             );
+            self.environment_time += start.elapsed();
             if let Err(BatchStepError::Failed { index, source }) = stepped
                 && !matches!(source, StepError::Unstable { .. })
             {
@@ -347,3 +366,6 @@ impl Group {
         Ok(unstable)
     }
 }
+
+#[cfg(test)]
+mod tests;

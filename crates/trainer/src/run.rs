@@ -55,8 +55,21 @@ pub struct Summary {
     pub best_return: Option<f64>,
     /// Seconds of all iterations.
     pub seconds_total: f64,
+    /// Fresh trajectories that ended because their simulation turned unstable.
+    #[serde(default)]
+    pub unstable_total: u64,
     /// Environment steps for each second of roll-outs in this process.
     pub env_steps_per_second: f64,
+    /// Worker threads.
+    #[serde(default)]
+    pub threads: usize,
+    /// Seconds inside the environments' own resets and steps in this process, summed over threads, evaluation included.
+    #[serde(default)]
+    pub physics_seconds: f64,
+    /// `physics_seconds / (threads * wall-clock seconds of this process's iterations)`: 1 when every thread does nothing but
+    /// physics all the time; what the policy, the estimator and idle threads take is missing from it.
+    #[serde(default)]
+    pub physics_share: f64,
     /// Seconds of every phase in this process.
     pub phase_seconds: PhaseSeconds,
 }
@@ -72,6 +85,7 @@ pub struct Run {
     writer: MetricsWriter,
     device: String,
     steps_before: u64,
+    started: Instant,
     last_checkpoint: (Instant, u32),
 }
 
@@ -114,6 +128,7 @@ impl Run {
             writer: MetricsWriter::start(&folder.metrics(), &rows)?,
             device: format!("{}: {}", device.name, device.reason),
             steps_before: progress.env_steps_total,
+            started: Instant::now(),
             last_checkpoint: (Instant::now(), progress.iteration),
             trainer,
             folder,
@@ -141,6 +156,7 @@ impl Run {
         stop: &AtomicBool,
         mut observe: impl FnMut(&MetricsRow),
     ) -> Result<Summary, TrainError> {
+        self.started = Instant::now();
         let outcome = self.iterate(stop, &mut observe);
         let ending = match &outcome {
             Ok(()) if self.trainer.progress().iteration < self.trainer.config().iterations => Ending::Stopped,
@@ -162,6 +178,7 @@ impl Run {
                 self.trainer.best_policy().save(&self.folder.best_policy(), StoredFloat::F32)?;
             }
             observe(&row);
+            self.warn_of_instability(&row);
             self.rows.push(row);
             self.trainer.phases().add(Phase::Record, record.elapsed());
             self.checkpoint_when_due()?;
@@ -170,6 +187,20 @@ impl Run {
             }
         }
         Ok(())
+    }
+
+    /// Tells of the first trajectories that turned unstable; later ones are only counted.
+    fn warn_of_instability(&self, row: &MetricsRow) {
+        if row.unstable > 0 && self.rows.iter().all(|row| row.unstable == 0) {
+            tracing::warn!(
+                "iteration {}: {} of {} trajectories ended because their simulation turned unstable; later ones are \
+                 counted in the column `unstable` of {} and told of with RTPG_LOG=warn",
+                row.iteration,
+                row.unstable,
+                row.trajectories,
+                self.folder.metrics().display()
+            );
+        }
     }
 
     fn checkpoint_when_due(&mut self) -> Result<(), TrainError> {
@@ -203,6 +234,9 @@ impl Run {
         let config = self.trainer.config();
         let (environment, algorithm, seed) =
             (config.environment.name.clone(), config.algorithm.name().to_owned(), config.seed);
+        let threads = self.trainer.thread_count();
+        let physics = self.trainer.environment_time().as_secs_f64();
+        let wall = self.started.elapsed().as_secs_f64();
         let phases = self.trainer.phases();
         let roll_out = phases.total(Phase::RollOut).as_secs_f64();
         let steps = progress.env_steps_total - self.steps_before;
@@ -219,7 +253,11 @@ impl Run {
             final_return_mean: last.iter().map(|row| row.return_mean).sum::<f64>() / last.len().max(1) as f64,
             best_return: progress.best_score,
             seconds_total: progress.seconds_total,
+            unstable_total: self.rows.iter().map(|row| row.unstable).sum(),
             env_steps_per_second: if roll_out > 0.0 { steps as f64 / roll_out } else { 0.0 },
+            threads,
+            physics_seconds: physics,
+            physics_share: if wall > 0.0 { physics / (threads as f64 * wall) } else { 0.0 },
             phase_seconds: phases.seconds(),
         };
         let json = serde_json::to_string_pretty(&summary).map_err(std::io::Error::other)?;

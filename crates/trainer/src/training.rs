@@ -1,7 +1,7 @@
 //! One run: sample, estimate, step.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use burn::tensor::Tensor;
 use environments::registry::{self, Entry, UnknownEnvironment};
@@ -174,6 +174,17 @@ impl Trainer {
     /// Time of every phase so far.
     pub fn phases(&mut self) -> &mut Phases {
         &mut self.phases
+    }
+
+    /// Time inside the environments' own resets and steps so far, summed over threads, evaluation included.
+    pub fn environment_time(&self) -> Duration {
+        let evaluation = self.evaluator.as_ref().map(Evaluator::environment_time);
+        self.roll_outs.values().map(RollOut::environment_time).chain(evaluation).sum()
+    }
+
+    /// Number of worker threads.
+    pub fn thread_count(&self) -> usize {
+        self.threads.count()
     }
 
     /// The current policy.

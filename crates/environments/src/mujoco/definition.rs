@@ -73,6 +73,11 @@ impl Definition {
         1000
     }
 
+    /// Simulated duration of a step of the environment, s.
+    pub const fn step_duration(&self) -> f64 {
+        self.time_step * self.frame_skip as f64
+    }
+
     /// Checks that the compiled model has the sizes that the definition states.
     pub(super) fn check(&self, compiled: Sizes) -> Result<(), MujocoError> {
         if compiled == self.sizes {

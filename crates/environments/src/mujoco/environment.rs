@@ -170,8 +170,7 @@ impl Environment for MujocoEnvironment {
         self.running = false;
         self.simulate().map_err(unstable)?;
 
-        let duration = definition.time_step * definition.frame_skip as f64;
-        let forward = definition.forward_weight * ((self.state[0] - before) / duration);
+        let forward = definition.forward_weight * ((self.state[0] - before) / definition.step_duration());
         let cost = f64::from(definition.control_cost * squares);
         let reward = forward + definition.alive_reward - cost;
         if !reward.is_finite() {

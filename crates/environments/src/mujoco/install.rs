@@ -44,11 +44,11 @@ pub enum InstallError {
         reason: String,
     },
     /// A command failed.
-    #[error("`{command}` failed:\n{output}")]
+    #[error("`{command}` failed: {output}")]
     Command {
         /// The command line.
         command: String,
-        /// What it wrote to its standard error.
+        /// The first and the last line that it wrote to its standard error.
         output: String,
     },
     /// The package does not contain what it should.
@@ -189,8 +189,18 @@ fn run(mut command: Command) -> Result<(), InstallError> {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     Err(InstallError::Command {
         command: words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" "),
-        output: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        output: ends(&String::from_utf8_lossy(&output.stderr)),
     })
+}
+
+/// The first and the last line of what a command wrote: pip begins with the cause and ends with the consequence.
+fn ends(output: &str) -> String {
+    let mut lines = output.lines().map(str::trim).filter(|line| !line.is_empty());
+    match (lines.next(), lines.next_back()) {
+        (None, _) => "it wrote no message".to_owned(),
+        (Some(only), None) => only.to_owned(),
+        (Some(first), Some(last)) => format!("{first} ... {last}"),
+    }
 }
 
 /// SHA-256 of a file in hexadecimal digits.
@@ -253,6 +263,13 @@ mod tests {
         assert!(sha256(&library).unwrap() == release(RECOMMENDED_VERSION).unwrap().0);
         assert!(library.with_file_name("LICENSE").is_file());
         assert_eq!(fs_err::read_dir(root.path()).unwrap().count(), 1, "nothing else is left in the cache");
+    }
+
+    #[test]
+    fn of_a_long_output_the_first_and_the_last_line_are_told() {
+        assert_eq!(ends(""), "it wrote no message");
+        assert_eq!(ends("no module named pip\n"), "no module named pip");
+        assert_eq!(ends("\n  cause \nagain\nconsequence\n\n"), "cause ... consequence");
     }
 
     #[test]

@@ -10,15 +10,16 @@
 //!   [`FusedNetwork::window_gradient`]: the estimator over stored [`Trajectories`], in parallel.
 //!
 //! # Numbers
-//! Single precision, with double precision for the sums over steps of log-ratios and divergences and for the sums over
-//! trajectories. The mean of an observation is the same to the bit whatever else is in the batch; the results over
-//! windows are the same to the bit whatever the number of threads. Processors with different instruction sets may
-//! differ in the last bits.
+//! Single precision. Sums over steps of log-ratios and divergences carry their rounding errors along and end in double
+//! precision; sums over trajectories are in double precision. The mean of an observation is the same to the bit
+//! whatever else is in the batch; the results over windows are the same to the bit whatever the number of threads.
+//! Processors with different instruction sets may differ in the last bits.
 //!
 //! # Layout
 //! `tile` holds the matrix products, `activation` the nonlinearities, `layer` the packing of parameters, `network` the
-//! forward and backward passes over a block, `trajectories` the Gaussian policy, `window` the passes over all
-//! trajectories, `instruction_set` the choice of instructions and `ceiling` the arithmetic bound.
+//! forward and backward passes over a block, `gaussian` what the policy's density adds, `trajectories` the data, `pass`
+//! the computation for one trajectory and `window` that for all, `instruction_set` the choice of instructions and
+//! `ceiling` the arithmetic bound.
 
 #![expect(
     clippy::inline_always,
@@ -27,9 +28,11 @@
 
 mod activation;
 mod ceiling;
+mod gaussian;
 mod instruction_set;
 mod layer;
 mod network;
+mod pass;
 mod tile;
 mod trajectories;
 mod window;

@@ -11,7 +11,7 @@ use super::{
 use crate::{Activation, Architecture};
 
 /// Samples in a block, when the layers are narrow.
-const BLOCK_ROWS: usize = 96;
+const BLOCK_ROWS: usize = 128;
 /// Least number of samples in a block, when they are wide.
 const LEAST_BLOCK_ROWS: usize = 24;
 /// Numbers of all layers' outputs over a block, unless the block has the least number of samples.

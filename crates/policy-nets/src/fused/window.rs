@@ -8,7 +8,7 @@
 //! 2. *Two passes*: a forward pass for the statistics, then a forward and a backward pass in which each trajectory's
 //!    gradient is added as soon as it is there.
 //!
-//! Weighted sums are formed in double precision over [`TASKS`] or fewer groups of trajectories and then over the
+//! Weighted sums are formed in double precision over [`GROUPS`] or fewer groups of trajectories and then over the
 //! groups, both in ascending order. Neither the groups nor anything else depends on the number of threads, so neither
 //! do the results.
 
@@ -19,13 +19,14 @@ use rayon::prelude::*;
 
 use super::{
     network::{FusedNetwork, Scratch},
-    trajectories::{Gaussian, Trajectories, TrajectoryStatistics},
+    pass::Window,
+    trajectories::{Trajectories, TrajectoryStatistics},
 };
 
 /// Most bytes of per-trajectory gradients that [`FusedNetwork::window_gradient`] keeps.
 const SWEEP_BYTES: usize = 1 << 26;
 /// Most groups of trajectories in a weighted sum.
-const TASKS: usize = 64;
+const GROUPS: usize = 64;
 /// Parameters whose weighted sums one thread forms at a time.
 const SUM_COLUMNS: usize = 128;
 
@@ -41,41 +42,29 @@ pub struct SurrogateGradient {
 /// Memory for the computations over windows; grows to what they need and is kept between calls.
 #[derive(Debug, Default)]
 pub struct Workspace {
-    threads: Vec<Mutex<ThreadMemory>>,
-    /// Gradients of single trajectories, `[trajectories, row]`, or their weighted sums over groups.
-    rows: Vec<f32>,
+    /// Memory of every thread of the pool.
+    scratch: Vec<Mutex<Scratch>>,
+    /// Gradients of single trajectories, `[trajectories or groups, row]`.
+    gradients: Vec<f32>,
+    /// Weighted sums of gradients, `[groups, row]`.
     sums: Vec<f64>,
-}
-
-#[derive(Debug, Default)]
-struct ThreadMemory {
-    scratch: Scratch,
-    gaussian: Gaussian,
 }
 
 impl Workspace {
     /// Makes memory for every thread of the current pool.
     fn reserve_threads(&mut self) {
         let count = rayon::current_num_threads();
-        if self.threads.len() < count {
-            self.threads.resize_with(count, Mutex::default);
+        if self.scratch.len() < count {
+            self.scratch.resize_with(count, Mutex::default);
         }
     }
 }
 
 /// The memory of the current thread of the pool. A thread that runs one trajectory starts no other before its end, so
 /// the lock is free.
-fn own_memory(threads: &[Mutex<ThreadMemory>]) -> MutexGuard<'_, ThreadMemory> {
+fn own_scratch(scratch: &[Mutex<Scratch>]) -> MutexGuard<'_, Scratch> {
     let index = rayon::current_thread_index().unwrap_or(0);
-    threads[index].lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The policy whose statistics or gradient are wanted, and the data.
-#[derive(Clone, Copy)]
-struct Window<'a> {
-    network: &'a FusedNetwork,
-    trajectories: &'a Trajectories<'a>,
-    log_std: &'a [f32],
+    scratch[index].lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl FusedNetwork {
@@ -89,15 +78,12 @@ impl FusedNetwork {
         log_std: &[f32],
         workspace: &mut Workspace,
     ) -> Vec<TrajectoryStatistics> {
-        let window = self.window(trajectories, log_std);
+        let window = Window::new(self, trajectories, log_std);
         workspace.reserve_threads();
-        let threads = &workspace.threads;
+        let scratch = &workspace.scratch;
         (0..trajectories.count())
             .into_par_iter()
-            .map(|trajectory| {
-                let memory = &mut own_memory(threads);
-                window.run(trajectory, None, memory)
-            })
+            .map(|trajectory| window.statistics(trajectory, &mut own_scratch(scratch)))
             .collect()
     }
 
@@ -119,29 +105,29 @@ impl FusedNetwork {
         returns: &[f32],
         workspace: &mut Workspace,
     ) -> SurrogateGradient {
-        let window = self.window(trajectories, log_std);
-        assert_eq!(weights.len(), trajectories.count(), "a weight per trajectory");
-        assert_eq!(returns.len(), trajectories.count() * trajectories.horizon, "a return per step");
+        let window = Window::new(self, trajectories, log_std);
+        assert_weights_and_returns(trajectories, weights.len(), returns.len());
         workspace.reserve_threads();
-        let Workspace { threads, sums, .. } = workspace;
+        let Workspace { scratch, gradients, sums } = workspace;
         let (row, group) = (self.row_length(), group_size(weights.len()));
+        let groups = weights.len().div_ceil(group);
+        gradients.resize(groups * row, 0.0);
         sums.clear();
-        sums.resize(weights.len().div_ceil(group) * row, 0.0);
-        sums.par_chunks_mut(row).enumerate().for_each(|(index, sum)| {
-            let memory = &mut own_memory(threads);
-            let first = index * group;
-            for (trajectory, &weight) in (first..).zip(weights[first..].iter().take(group)) {
+        sums.resize(groups * row, 0.0);
+        let groups =
+            sums.par_chunks_mut(row).zip(gradients.par_chunks_mut(row)).zip(weights.par_chunks(group));
+        groups.enumerate().for_each(|(index, ((sum, gradient), weights))| {
+            let scratch = &mut own_scratch(scratch);
+            for (trajectory, &weight) in (index * group..).zip(weights) {
                 if weight != 0.0 {
-                    window.run(trajectory, Some(returns), memory);
-                    add_scaled(sum, weight, &memory.scratch.gradient);
+                    window.gradient(trajectory, returns, gradient, scratch);
+                    self.instruction_set().dispatch(AddScaled { sum, weight, values: gradient });
                 }
             }
         });
         let mut total = vec![0.0; row];
         for sum in sums.chunks_exact(row) {
-            for (total, value) in total.iter_mut().zip(sum) {
-                *total += value;
-            }
+            add(&mut total, sum);
         }
         self.unpack_row(&total)
     }
@@ -167,52 +153,42 @@ impl FusedNetwork {
             let weights = weigh(&self.trajectory_statistics(trajectories, log_std, workspace))?;
             return Ok(self.surrogate_gradient(trajectories, log_std, &weights, returns, workspace));
         }
-        let window = self.window(trajectories, log_std);
-        assert_eq!(returns.len(), trajectories.count() * trajectories.horizon, "a return per step");
+        let window = Window::new(self, trajectories, log_std);
+        assert_weights_and_returns(trajectories, trajectories.count(), returns.len());
         workspace.reserve_threads();
-        let Workspace { threads, rows, .. } = workspace;
-        rows.resize(trajectories.count() * row, 0.0);
-        let statistics: Vec<_> = rows
+        let Workspace { scratch, gradients, .. } = workspace;
+        gradients.resize(trajectories.count() * row, 0.0);
+        let statistics: Vec<_> = gradients
             .par_chunks_exact_mut(row)
             .enumerate()
-            .map(|(trajectory, target)| {
-                let memory = &mut own_memory(threads);
-                let statistics = window.run(trajectory, Some(returns), memory);
-                target.copy_from_slice(&memory.scratch.gradient);
-                statistics
+            .map(|(trajectory, gradient)| {
+                window.gradient(trajectory, returns, gradient, &mut own_scratch(scratch))
             })
             .collect();
         let weights = weigh(&statistics)?;
-        assert_eq!(weights.len(), trajectories.count(), "a weight per trajectory");
+        assert_weights_and_returns(trajectories, weights.len(), returns.len());
+        Ok(self.unpack_row(&self.weighted_sum(&weights, gradients)))
+    }
+
+    /// `sum_j weights[j] gradients[j, :]`, in the order of the two passes.
+    fn weighted_sum(&self, weights: &[f64], gradients: &[f32]) -> Vec<f64> {
+        let (row, group) = (self.row_length(), group_size(weights.len()));
         let mut total = vec![0.0; row];
         total.par_chunks_mut(SUM_COLUMNS).enumerate().for_each(|(index, total)| {
             let columns = index * SUM_COLUMNS..index * SUM_COLUMNS + total.len();
-            let group = group_size(weights.len());
-            for (weights, rows) in weights.chunks(group).zip(rows.chunks(group * row)) {
+            for (weights, gradients) in weights.chunks(group).zip(gradients.chunks(group * row)) {
                 let mut sum = [0.0; SUM_COLUMNS];
                 let sum = &mut sum[..total.len()];
-                for (&weight, row) in weights.iter().zip(rows.chunks_exact(row)) {
+                for (&weight, gradient) in weights.iter().zip(gradients.chunks_exact(row)) {
                     if weight != 0.0 {
-                        add_scaled(sum, weight, &row[columns.clone()]);
+                        let values = &gradient[columns.clone()];
+                        self.instruction_set().dispatch(AddScaled { sum, weight, values });
                     }
                 }
-                for (total, value) in total.iter_mut().zip(sum) {
-                    *total += *value;
-                }
+                add(total, sum);
             }
         });
-        Ok(self.unpack_row(&total))
-    }
-
-    fn window<'a>(&'a self, trajectories: &'a Trajectories<'a>, log_std: &'a [f32]) -> Window<'a> {
-        trajectories.assert_shapes(self);
-        assert_eq!(log_std.len(), self.action_size(), "length of the log standard deviations");
-        Window { network: self, trajectories, log_std }
-    }
-
-    /// Length of a packed gradient followed by the gradient with respect to the log standard deviations.
-    fn row_length(&self) -> usize {
-        self.packed_count() + self.action_size()
+        total
     }
 
     fn unpack_row(&self, row: &[f64]) -> SurrogateGradient {
@@ -221,75 +197,43 @@ impl FusedNetwork {
         self.unpack(packed, &mut mean);
         SurrogateGradient { mean, log_std: log_std.to_vec() }
     }
+
+    /// Length of a packed gradient followed by the gradient with respect to the log standard deviations.
+    fn row_length(&self) -> usize {
+        self.packed_count() + self.action_size()
+    }
+}
+
+fn assert_weights_and_returns(trajectories: &Trajectories<'_>, weights: usize, returns: usize) {
+    assert_eq!(weights, trajectories.count(), "a weight per trajectory");
+    assert_eq!(returns, trajectories.count() * trajectories.horizon, "a return per step");
 }
 
 /// Trajectories in a group of a weighted sum.
 fn group_size(count: usize) -> usize {
-    count.div_ceil(TASKS).max(1)
+    count.div_ceil(GROUPS).max(1)
 }
 
-fn add_scaled(sum: &mut [f64], weight: f64, values: &[f32]) {
-    for (sum, &value) in sum.iter_mut().zip(values) {
-        *sum += weight * f64::from(value);
+fn add(total: &mut [f64], values: &[f64]) {
+    for (total, value) in total.iter_mut().zip(values) {
+        *total += value;
     }
 }
 
-impl Window<'_> {
-    /// Statistics of one trajectory and, when there are returns, its gradient at weight 1 in `memory.scratch.gradient`.
-    fn run(
-        &self,
-        trajectory: usize,
-        returns: Option<&[f32]>,
-        memory: &mut ThreadMemory,
-    ) -> TrajectoryStatistics {
-        let ThreadMemory { scratch, gaussian } = memory;
-        gaussian.load(self.trajectories, trajectory, self.log_std);
-        self.network.reserve_outputs(scratch);
-        if returns.is_some() {
-            scratch.gradient.clear();
-            scratch.gradient.resize(self.network.row_length(), 0.0);
-        }
-        let pass = Pass { window: *self, trajectory, returns, scratch, gaussian };
-        self.network.instruction_set().dispatch(pass)
-    }
+/// `sum += weight * values`.
+struct AddScaled<'a> {
+    sum: &'a mut [f64],
+    weight: f64,
+    values: &'a [f32],
 }
 
-struct Pass<'a> {
-    window: Window<'a>,
-    trajectory: usize,
-    returns: Option<&'a [f32]>,
-    scratch: &'a mut Scratch,
-    gaussian: &'a Gaussian,
-}
-
-impl WithSimd for Pass<'_> {
-    type Output = TrajectoryStatistics;
+impl WithSimd for AddScaled<'_> {
+    type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> TrajectoryStatistics {
-        let Self { window: Window { network, trajectories, .. }, trajectory, returns, scratch, gaussian } =
-            self;
-        let (observation_size, action_size) = (network.observation_size(), network.action_size());
-        let (last, width) = (network.layer_count() - 1, network.output_width());
-        let packed_count = if returns.is_some() { network.packed_count() } else { 0 };
-        let (gradient, log_std_gradient) = scratch.gradient.split_at_mut(packed_count);
-        let mut statistics = TrajectoryStatistics::default();
-        for (start, rows) in network.blocks(trajectories.lengths[trajectory] as usize) {
-            let step = trajectory * trajectories.horizon + start;
-            let observations =
-                &trajectories.observations[step * observation_size..][..rows * observation_size];
-            let actions = &trajectories.actions[step * action_size..][..rows * action_size];
-            let behaviour_means = &trajectories.behaviour_means[step * action_size..][..rows * action_size];
-            network.forward_block(simd, observations, rows, &mut scratch.outputs);
-            let means = &mut scratch.outputs[last][..rows * width];
-            let block = gaussian.statistics(actions, behaviour_means, means, width);
-            statistics.log_ratio += block.log_ratio;
-            statistics.divergence += block.divergence;
-            if let Some(returns) = returns {
-                gaussian.score(actions, &returns[step..][..rows], means, width, log_std_gradient);
-                network.backward_block(simd, observations, rows, &mut scratch.outputs, gradient);
-            }
+    fn with_simd<S: Simd>(self, _: S) {
+        for (sum, &value) in self.sum.iter_mut().zip(self.values) {
+            *sum += self.weight * f64::from(value);
         }
-        statistics
     }
 }

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use environments::drawing::Scene;
+use environments::drawing::animation::{self, AnimationError};
 use environments::registry;
 use policy_nets::PolicyState;
 use trainer::config::{Source, load};
@@ -37,6 +39,9 @@ pub(crate) struct Arguments {
     /// Steps after which an episode is cut off; without it the run's or the environment's own
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     horizon: Option<u32>,
+    /// Draw the first episode as an animated GIF
+    #[arg(long, value_name = "FILE")]
+    gif: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -71,13 +76,34 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let mut evaluator =
         Evaluator::new(entry, arguments.episodes as usize, horizon, &threads).map_err(Failure::input)?;
     let mode = if arguments.stochastic { Mode::StochasticEvaluation } else { Mode::DeterministicEvaluation };
-    let evaluation = evaluator.run(&policy, Streams::new(arguments.seed), 0, mode).map_err(Failure::run)?;
+    let streams = Streams::new(arguments.seed);
+    let evaluation = evaluator.run(&policy, streams, ITERATION, mode).map_err(Failure::run)?;
     if arguments.json {
         print_line(serde_json::to_string_pretty(&evaluation).map_err(Failure::run)?);
     } else {
         print(&evaluation, &subject);
     }
+    if let Some(path) = &arguments.gif {
+        let frames = evaluator.film(streams, ITERATION, mode).map_err(Failure::run)?;
+        draw(path, &frames, entry.step_duration).map_err(Failure::input)?;
+        if !arguments.json {
+            print_line(format_args!("the first episode is drawn in {}", path.display()));
+        }
+    }
     Ok(())
+}
+
+/// The random streams of evaluations outside a run are keyed with this iteration.
+const ITERATION: u32 = 0;
+
+/// Writes an animation at the pace of the simulated world, of about 25 pictures a second: where steps are shorter, not
+/// every one is shown.
+fn draw(path: &Path, frames: &[Scene], step_duration: f64) -> Result<(), AnimationError> {
+    const FRAME_DURATION: f64 = 0.04;
+    const SIZE: [u16; 2] = [480, 270];
+    let stride = (FRAME_DURATION / step_duration).round().max(1.0);
+    let shown: Vec<Scene> = frames.iter().step_by(stride as usize).cloned().collect();
+    animation::write_gif(path, &shown, 1.0 / (stride * step_duration), SIZE)
 }
 
 fn print(evaluation: &Evaluation, subject: &Subject) {

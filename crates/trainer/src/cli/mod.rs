@@ -4,6 +4,7 @@ mod devices;
 mod estimate;
 mod evaluate;
 mod list;
+mod mujoco;
 mod plot;
 mod progress;
 mod train;
@@ -36,6 +37,9 @@ enum Command {
     Devices,
     /// List presets, environments and algorithms
     List,
+    /// Install the library of the MuJoCo environments, or say which one is in use
+    #[command(subcommand)]
+    Mujoco(mujoco::Command),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -70,8 +74,9 @@ type Outcome = Result<(), Failure>;
 
 /// Parses the arguments and runs the command.
 pub(crate) fn main() -> ExitCode {
-    let filter =
-        EnvFilter::try_from_env("RTPG_LOG").unwrap_or_else(|_| EnvFilter::new("warn,trainer=info,rtpg=info"));
+    // A simulator's own warnings can be thousands; the run tells of the first and counts the rest.
+    let filter = EnvFilter::try_from_env("RTPG_LOG")
+        .unwrap_or_else(|_| EnvFilter::new("warn,trainer=info,rtpg=info,mujoco=error"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -92,6 +97,7 @@ pub(crate) fn main() -> ExitCode {
             list::run();
             Ok(())
         }
+        Command::Mujoco(command) => mujoco::run(&command),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "rtpg", &mut std::io::stdout());
             Ok(())

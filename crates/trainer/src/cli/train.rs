@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use environments::registry;
 use trainer::config::{Config, Source, load};
 use trainer::device::{self, DeviceChoice};
 use trainer::run::{Ending, Run, Summary};
@@ -69,6 +70,8 @@ fn start(arguments: &Arguments, overrides: &[String]) -> Result<Run, Failure> {
     let source = Source::parse(text);
     let config = load(&source, overrides).map_err(Failure::input)?;
     let device = select(&config)?;
+    // Before there is a folder: a simulator that is not installed leaves nothing behind.
+    registry::make(&config.environment.name).map_err(Failure::input)?;
     let folder = match &arguments.out {
         Some(path) => RunFolder::create(path, arguments.force),
         None => default_folder(&source, config.seed),
@@ -143,6 +146,12 @@ fn report(summary: &Summary, folder: &RunFolder) {
     ));
     if let Some(best) = summary.best_return {
         print_line(format_args!("best evaluation: {best:.2}"));
+    }
+    if summary.unstable_total > 0 {
+        print_line(format_args!(
+            "{} trajectories ended because their simulation turned unstable",
+            summary.unstable_total
+        ));
     }
     let path = folder.path().display();
     print_line(format_args!("everything is in {path}"));

@@ -28,8 +28,17 @@ pub fn presets() -> &'static [Preset] {
             Preset { name: $name, text: include_str!(concat!("../../../../assets/presets/", $name, ".toml")) }
         };
     }
-    const PRESETS: &[Preset] =
-        &[preset!("cartpole"), preset!("lqr"), preset!("mountain-car"), preset!("pendulum")];
+    const PRESETS: &[Preset] = &[
+        preset!("cartpole"),
+        preset!("half-cheetah"),
+        preset!("hopper"),
+        preset!("inverted-pendulum"),
+        preset!("lqr"),
+        preset!("mountain-car"),
+        preset!("pendulum"),
+        preset!("swimmer"),
+        preset!("walker2d"),
+    ];
     PRESETS
 }
 

@@ -1,0 +1,102 @@
+//! One trajectory: its statistics and its gradient, block by block.
+
+use pulp::{Simd, WithSimd};
+
+use super::{
+    gaussian::Gaussian,
+    network::{FusedNetwork, Scratch},
+    trajectories::{Trajectories, TrajectoryStatistics},
+};
+
+/// A network and the data on which it is evaluated.
+pub(super) struct Window<'a> {
+    network: &'a FusedNetwork,
+    trajectories: &'a Trajectories<'a>,
+    /// Behaviour and target policy of every batch.
+    gaussians: Vec<Gaussian>,
+}
+
+impl<'a> Window<'a> {
+    /// Panics unless the shapes fit.
+    pub(super) fn new(
+        network: &'a FusedNetwork,
+        trajectories: &'a Trajectories<'a>,
+        log_std: &[f32],
+    ) -> Self {
+        trajectories.assert_shapes(network);
+        assert_eq!(log_std.len(), network.action_size(), "length of the log standard deviations");
+        let batches = trajectories.behaviour_log_std.chunks_exact(log_std.len());
+        let gaussians =
+            batches.map(|behaviour| Gaussian::new(behaviour, log_std, network.output_width())).collect();
+        Self { network, trajectories, gaussians }
+    }
+
+    /// Statistics of one trajectory.
+    pub(super) fn statistics(&self, trajectory: usize, scratch: &mut Scratch) -> TrajectoryStatistics {
+        self.network.reserve_outputs(scratch);
+        let pass = Pass { window: self, trajectory, backward: None, scratch };
+        self.network.instruction_set().dispatch(pass)
+    }
+
+    /// Statistics of one trajectory; `gradient`, packed and followed by that of the log standard deviations, becomes
+    /// its gradient at weight 1.
+    pub(super) fn gradient(
+        &self,
+        trajectory: usize,
+        returns: &[f32],
+        gradient: &mut [f32],
+        scratch: &mut Scratch,
+    ) -> TrajectoryStatistics {
+        self.network.reserve_outputs(scratch);
+        gradient.fill(0.0);
+        let pass = Pass { window: self, trajectory, backward: Some(Backward { returns, gradient }), scratch };
+        self.network.instruction_set().dispatch(pass)
+    }
+
+    /// The policies of a trajectory's batch.
+    fn gaussian(&self, trajectory: usize) -> &Gaussian {
+        &self.gaussians[trajectory * self.gaussians.len() / self.trajectories.count()]
+    }
+}
+
+struct Pass<'a> {
+    window: &'a Window<'a>,
+    trajectory: usize,
+    backward: Option<Backward<'a>>,
+    scratch: &'a mut Scratch,
+}
+
+struct Backward<'a> {
+    returns: &'a [f32],
+    gradient: &'a mut [f32],
+}
+
+impl WithSimd for Pass<'_> {
+    type Output = TrajectoryStatistics;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> TrajectoryStatistics {
+        let Self { window, trajectory, mut backward, scratch } = self;
+        let Window { network, trajectories, .. } = window;
+        let (observation_size, action_size) = (network.observation_size(), network.action_size());
+        let (last, width) = (network.layer_count() - 1, network.output_width());
+        let gaussian = window.gaussian(trajectory);
+        let mut statistics = TrajectoryStatistics::default();
+        for (start, rows) in network.blocks(trajectories.lengths[trajectory] as usize) {
+            let step = trajectory * trajectories.horizon + start;
+            let observations =
+                &trajectories.observations[step * observation_size..][..rows * observation_size];
+            let actions = &trajectories.actions[step * action_size..][..rows * action_size];
+            let behaviour_means = &trajectories.behaviour_means[step * action_size..][..rows * action_size];
+            network.forward_block(simd, observations, rows, &mut scratch.outputs);
+            let means = &mut scratch.outputs[last][..rows * width];
+            gaussian.accumulate_statistics(simd, actions, behaviour_means, means, &mut statistics);
+            if let Some(Backward { returns, gradient }) = &mut backward {
+                let (gradient, log_std_gradient) = gradient.split_at_mut(network.packed_count());
+                gaussian.score(simd, actions, &returns[step..][..rows], means, log_std_gradient);
+                network.backward_block(simd, observations, rows, &mut scratch.outputs, gradient);
+            }
+        }
+        statistics
+    }
+}
