@@ -115,7 +115,10 @@ fn wgpu_cards() -> Vec<Adapter> {
 
     const KINDS: [fn(usize) -> DeviceKind; 3] =
         [DeviceKind::DiscreteGpu, DeviceKind::IntegratedGpu, DeviceKind::VirtualGpu];
-    KINDS.into_iter().flat_map(|kind| (0..).map_while(move |number| wgpu_adapter(kind(number))).flatten()).collect()
+    KINDS
+        .into_iter()
+        .flat_map(|kind| (0..).map_while(move |number| wgpu_adapter(kind(number))).flatten())
+        .collect()
 }
 
 #[cfg(not(feature = "wgpu"))]
