@@ -7,6 +7,8 @@ use std::sync::OnceLock;
 use burn::tensor::Device;
 #[cfg(feature = "cuda")]
 use burn::tensor::DeviceType;
+#[cfg(feature = "wgpu")]
+use burn::tensor::{DeviceKind, wgpu::WgpuInitError};
 
 use super::{Backend, SelectedDevice};
 
@@ -111,14 +113,24 @@ fn cuda() -> Vec<Adapter> {
 
 #[cfg(feature = "wgpu")]
 fn wgpu_cards() -> Vec<Adapter> {
-    use burn::tensor::DeviceKind;
-
     const KINDS: [fn(usize) -> DeviceKind; 3] =
         [DeviceKind::DiscreteGpu, DeviceKind::IntegratedGpu, DeviceKind::VirtualGpu];
-    KINDS
-        .into_iter()
-        .flat_map(|kind| (0..).map_while(move |number| wgpu_adapter(kind(number))).flatten())
-        .collect()
+    let mut found = vec![];
+    for kind in KINDS {
+        for number in 0.. {
+            match open(kind(number)) {
+                Ok(adapter) => found.push(adapter),
+                Err(WgpuInitError::RequestDevice { message }) => {
+                    tracing::warn!("a GPU is passed over, it cannot be opened: {message}");
+                }
+                Err(error) => {
+                    tracing::debug!("{error}");
+                    break;
+                }
+            }
+        }
+    }
+    found
 }
 
 #[cfg(not(feature = "wgpu"))]
@@ -130,7 +142,7 @@ fn wgpu_cards() -> Vec<Adapter> {
 #[cfg(feature = "wgpu")]
 fn software() -> Option<&'static Adapter> {
     static SOFTWARE: OnceLock<Option<Adapter>> = OnceLock::new();
-    SOFTWARE.get_or_init(|| wgpu_adapter(burn::tensor::DeviceKind::Cpu).flatten()).as_ref()
+    SOFTWARE.get_or_init(|| open(DeviceKind::Cpu).ok()).as_ref()
 }
 
 #[cfg(not(feature = "wgpu"))]
@@ -138,20 +150,8 @@ fn software() -> Option<&'static Adapter> {
     None
 }
 
-/// Opens an adapter: `None` when there is none, `Some(None)` when it is there and cannot be used.
 #[cfg(feature = "wgpu")]
-fn wgpu_adapter(kind: burn::tensor::DeviceKind) -> Option<Option<Adapter>> {
-    use burn::tensor::wgpu::WgpuInitError;
-
-    match Device::wgpu_options().device_kind(kind).init() {
-        Ok(device) => Some(Some(Adapter::new(device, Backend::Wgpu))),
-        Err(error @ WgpuInitError::RequestDevice { .. }) => {
-            tracing::warn!("a GPU is passed over: {error}");
-            Some(None)
-        }
-        Err(error) => {
-            tracing::debug!("no adapter: {error}");
-            None
-        }
-    }
+fn open(kind: DeviceKind) -> Result<Adapter, WgpuInitError> {
+    let device = Device::wgpu_options().device_kind(kind).init()?;
+    Ok(Adapter::new(device, Backend::Wgpu))
 }
