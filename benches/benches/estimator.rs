@@ -6,11 +6,13 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use benches::workload::{Prepared, WORKLOADS, Workload};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use estimator::{Coefficients, LoggedActions, closed_form_log_second_moment, log_ratio, power_mean_weights};
-use trainer::device::{self, Backend, DeviceChoice};
+use trainer::algorithms::Algorithm;
+use trainer::device::{self, Backend, DeviceChoice, SelectedDevice};
 use trainer::phases::Phases;
+use trainer::threads::Threads;
 
 criterion_group! {
     name = benches;
@@ -23,62 +25,68 @@ criterion_group! {
 criterion_main!(benches);
 
 fn estimator(criterion: &mut Criterion) {
+    // As many threads as there are processors, for the fused kernels.
+    let threads = match Threads::new(0) {
+        Ok(threads) => threads,
+        Err(error) => return eprintln!("skipped: {error}"),
+    };
     for backend in Backend::compiled() {
         match device::select(&DeviceChoice::Backend(backend)) {
-            Ok(selected) => {
-                for workload in WORKLOADS {
-                    measure(criterion, backend.name(), &selected.device, workload);
-                }
+            Ok(device) => {
+                WORKLOADS.iter().for_each(|workload| measure(criterion, &device, &threads, *workload));
             }
             Err(error) => eprintln!("skipped: {}: {error}", backend.name()),
         }
     }
 }
 
-/// Every closure ends with the device idle: it reads its result back, or waits where the result is large.
-fn measure(criterion: &mut Criterion, backend: &str, device: &Device, workload: Workload) {
-    let mut group = criterion.benchmark_group(format!("{backend}/{}", workload.id()));
+/// Every call of a stage ends with the device idle: it reads its result back, or waits where the result is large.
+fn measure(criterion: &mut Criterion, device: &SelectedDevice, threads: &Threads, workload: Workload) {
+    let mut group = criterion.benchmark_group(format!("{}/{}", device.backend.name(), workload.id()));
     group.throughput(Throughput::Elements(workload.samples()));
 
-    // The data is made when the first benchmark of the group runs, so that a filter on names saves the work. Making
-    // it also runs every stage, which compiles the shaders.
+    // The data is made for the first benchmark that runs, so that a filter on names saves the work.
     let mut made = None;
-    let mut stage = |name: &str, run: fn(&mut Stages, &Device)| {
+    let mut stage = |name: &str, run: fn(&mut Stages)| {
         group.bench_function(name, |bencher| {
-            let stages = made.get_or_insert_with(|| Stages::new(workload, device));
-            run(stages, device);
-            bencher.iter(|| run(stages, device));
+            let stages = made.get_or_insert_with(|| Stages::new(workload, device, threads));
+            // Compiles the shaders.
+            run(stages);
+            bencher.iter(|| run(stages));
         });
     };
-    stage("means", |stages, device| {
+    stage("means", |stages| {
         let mean = stages.prepared.policy.mean(stages.prepared.window.observations());
-        wait(device);
+        if let Err(error) = stages.mean.device().sync() {
+            eprintln!("the device failed: {error:?}");
+        }
         black_box(mean);
     });
-    stage("ratio", |stages, _| {
+    stage("ratio", |stages| {
         black_box(stages.ratio().into_data());
     });
-    stage("coefficients", |stages, _| {
+    stage("coefficients", |stages| {
         let coefficients = stages.coefficients();
         black_box((coefficients.log_alpha.into_data(), coefficients.log_lambda.into_data()));
     });
-    stage("weights", |stages, _| {
-        let weights =
-            power_mean_weights(stages.ratios.clone(), &stages.given, stages.workload.algorithm().exponent);
+    stage("weights", |stages| {
+        let exponent = stages.workload.algorithm().exponent;
+        let weights = power_mean_weights(stages.ratios.clone(), &stages.given, exponent);
         black_box(weights.into_data());
     });
-    stage("gradient", |stages, _| {
-        let Prepared { policy, algorithm, .. } = &mut stages.prepared;
-        let estimate = algorithm.estimate(policy, &[], &mut Phases::default());
+    stage("gradient", |stages| {
+        let Prepared { policy, tensor_operations, .. } = &mut stages.prepared;
+        let estimate = tensor_operations.estimate(policy, &[], &mut Phases::default());
         black_box(estimate.gradient.into_data());
     });
-    group.finish();
-}
-
-fn wait(device: &Device) {
-    if let Err(error) = device.sync() {
-        eprintln!("the device failed: {error:?}");
+    if device.is_host() {
+        stage("fused-gradient", |stages| {
+            let Prepared { policy, fused: Some(fused), .. } = &mut stages.prepared else { return };
+            let estimate = fused.estimate(policy, &[], &mut Phases::default());
+            black_box(estimate.gradient.into_data());
+        });
     }
+    group.finish();
 }
 
 /// The inputs of each stage.
@@ -92,8 +100,8 @@ struct Stages {
 }
 
 impl Stages {
-    fn new(workload: Workload, device: &Device) -> Self {
-        let prepared = workload.prepare(device);
+    fn new(workload: Workload, device: &SelectedDevice, threads: &Threads) -> Self {
+        let prepared = workload.prepare(device, threads);
         let logged = prepared.window.logged();
         let mean = prepared.policy.mean(prepared.window.observations()).reshape(logged.actions.dims());
         let ratios = log_ratio(mean.clone(), prepared.policy.log_std(), &logged);

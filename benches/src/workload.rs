@@ -1,12 +1,13 @@
 //! Estimates of several sizes.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use estimator::{Baseline, StepReturn};
 use policy_nets::{Activation, Architecture, Deviation, GaussianPolicy, Initialization, PolicyState};
-use trainer::algorithms::{self, Algorithm};
+use trainer::algorithms::{Algorithm, FusedReuse, TrajectoryReuse};
 use trainer::config::{AlgorithmConfig, PowerMeanConfig};
+use trainer::device::SelectedDevice;
 use trainer::phases::Phases;
 use trainer::random::{Purpose, Streams};
+use trainer::threads::Threads;
 use trainer::trajectories::{BatchShape, Trajectories};
 use trainer::window::{ReturnRule, Window};
 
@@ -70,8 +71,10 @@ pub struct Prepared {
     pub policy: GaussianPolicy,
     /// The full window.
     pub window: Window,
-    /// RT-PG with the same batches in its own window.
-    pub algorithm: Box<dyn Algorithm>,
+    /// RT-PG by tensor operations, with the same batches in its own window.
+    pub tensor_operations: TrajectoryReuse,
+    /// RT-PG by the fused kernels, on the CPU.
+    pub fused: Option<FusedReuse>,
 }
 
 impl Workload {
@@ -90,8 +93,8 @@ impl Workload {
         PowerMeanConfig { window: self.window, batch_size: self.batch, ..PowerMeanConfig::default() }
     }
 
-    /// Fills the windows.
-    pub fn prepare(&self, device: &Device) -> Prepared {
+    /// Fills the windows; the fused kernels run on `threads`.
+    pub fn prepare(&self, device: &SelectedDevice, threads: &Threads) -> Prepared {
         let shape = BatchShape {
             trajectories: self.batch,
             horizon: self.horizon,
@@ -100,18 +103,24 @@ impl Workload {
         };
         let streams = Streams::new(0);
         let target = self.policy(streams);
-        let policy = GaussianPolicy::from_state(&target, device);
-        let config = AlgorithmConfig::RtPg(self.algorithm());
         let parameter_count = target.flat_parameters().len();
-        let mut algorithm = algorithms::make(&config, shape, parameter_count, device);
+        let config = AlgorithmConfig::RtPg(self.algorithm());
+        let is_host = device.is_host();
+        let device = &device.device;
+        let policy = GaussianPolicy::from_state(&target, device);
         let mut window = Window::new(self.window, shape, device);
-        let rule = ReturnRule { discount: 1.0, kind: StepReturn::ToGo, baseline: Baseline::None };
+        let mut tensor_operations = TrajectoryReuse::new(&config, shape, parameter_count, device);
+        let mut fused = is_host.then(|| FusedReuse::new(&config, shape, parameter_count, device, threads));
+        let rule = ReturnRule::new(&config);
         for index in 0..self.window {
-            let batch = behaviour_batch(&target, shape, index as u32, streams, device);
-            window.push(&batch, rule);
-            algorithm.estimate(&policy, &[batch], &mut Phases::default());
+            let batch = [behaviour_batch(&target, shape, index as u32, streams, device)];
+            window.push(&batch[0], rule);
+            tensor_operations.estimate(&policy, &batch, &mut Phases::default());
+            if let Some(fused) = &mut fused {
+                fused.estimate(&policy, &batch, &mut Phases::default());
+            }
         }
-        Prepared { policy, window, algorithm }
+        Prepared { policy, window, tensor_operations, fused }
     }
 
     fn policy(&self, streams: Streams) -> PolicyState {
