@@ -1,98 +1,157 @@
-//! GPU devices, found without a panic.
+//! GPU devices, found and opened without a panic.
+//!
+//! Burn initialises a device selector once a process, so whatever is opened here stays open.
 
 use std::sync::OnceLock;
 
-use burn::tensor::{Device, DeviceType};
+use burn::tensor::Device;
+#[cfg(feature = "cuda")]
+use burn::tensor::DeviceType;
+#[cfg(feature = "wgpu")]
+use burn::tensor::{DeviceKind, wgpu::WgpuInitError};
 
 use super::{Backend, SelectedDevice};
 
-/// The real GPU with number `index` (the first when `None`); software adapters do not count.
-pub(super) fn real(index: Option<usize>) -> Result<SelectedDevice, String> {
-    let mut devices = physical();
-    let wanted = index.unwrap_or(0);
-    if wanted < devices.len() {
-        return Ok(devices.swap_remove(wanted));
-    }
-    Err(match (devices.len(), index) {
-        (0, _) => match enumerate().len() {
-            0 => "no GPU adapter answers".to_owned(),
-            count => format!("no real GPU answers ({count} software adapter; ask for it with --device wgpu)"),
-        },
-        (count, _) => format!("there are {count} GPUs, numbered from 0"),
-    })
+/// An adapter that answered.
+#[derive(Clone)]
+struct Adapter {
+    device: Device,
+    backend: Backend,
+    name: String,
 }
 
-/// The default device of `backend`, a software adapter included.
-pub(super) fn any(backend: Backend) -> Result<SelectedDevice, String> {
-    match backend {
-        #[cfg(feature = "wgpu")]
-        Backend::Wgpu => {
-            // A selector is initialised once a process.
-            static DEFAULT: OnceLock<Result<Device, String>> = OnceLock::new();
-            let device = DEFAULT
-                .get_or_init(|| Device::wgpu_options().init().map_err(|error| error.to_string()))
-                .clone()?;
-            Ok(selected(device, backend, "asked for by name".to_owned()))
-        }
-        #[cfg(feature = "cuda")]
-        Backend::Cuda => enumerate()
-            .into_iter()
-            .find(|(_, found)| *found == backend)
-            .map(|(device, _)| selected(device, backend, "asked for by name".to_owned()))
-            .ok_or_else(|| "no CUDA device answers".to_owned()),
-        _ => Err(format!("{} is not a GPU backend of this program", backend.name())),
+impl Adapter {
+    fn new(device: Device, backend: Backend) -> Self {
+        let name = device.identity().map_or_else(|| "unnamed adapter".to_owned(), |identity| identity.name);
+        Self { device, backend, name }
     }
+
+    fn select(&self) -> SelectedDevice {
+        SelectedDevice {
+            device: self.device.clone(),
+            backend: self.backend,
+            name: format!("{} ({})", self.backend.name(), self.name),
+            reason: "asked for by --device".to_owned(),
+        }
+    }
+}
+
+/// The real GPU with number `index` (the first when `None`); software adapters do not count.
+pub(super) fn real(index: Option<usize>) -> Result<SelectedDevice, String> {
+    let adapters = cards();
+    match (adapters.get(index.unwrap_or(0)), adapters.len()) {
+        (Some(adapter), _) => Ok(adapter.select()),
+        (None, 0) => Err(match software() {
+            Some(adapter) => format!(
+                "no GPU answers, only {} in software, which --device {} takes",
+                adapter.name,
+                adapter.backend.name()
+            ),
+            None => "no GPU answers".to_owned(),
+        }),
+        (None, 1) => Err("the only GPU is gpu:0".to_owned()),
+        (None, count) => Err(format!("the GPUs are gpu:0 to gpu:{}", count - 1)),
+    }
+}
+
+/// The first device of `backend`, a software adapter where there is no other.
+pub(super) fn any(backend: Backend) -> Result<SelectedDevice, String> {
+    cards()
+        .iter()
+        .chain(software())
+        .find(|adapter| adapter.backend == backend)
+        .map(Adapter::select)
+        .ok_or_else(|| "no adapter answers".to_owned())
 }
 
 /// One line for every adapter.
 pub(super) fn list() -> Vec<String> {
-    let mut real = 0;
-    enumerate()
-        .into_iter()
-        .map(|(device, backend)| {
-            let (name, is_real) = describe(&device);
-            let number = if is_real {
-                real += 1;
-                format!("gpu:{}", real - 1)
-            } else {
-                backend.name().to_owned()
-            };
-            let kind = if is_real { "" } else { ", software: only when asked for by name" };
-            format!("{number:10} {name} through {}{kind}", backend.name())
-        })
-        .collect()
+    let line = |name: &str, adapter: &Adapter, note: &str| {
+        format!("{name:10} {} through {}{note}", adapter.name, adapter.backend.name())
+    };
+    let cards = cards().iter().enumerate();
+    let mut lines: Vec<String> =
+        cards.map(|(number, adapter)| line(&format!("gpu:{number}"), adapter, "")).collect();
+    if let Some(adapter) = software() {
+        lines.push(line(adapter.backend.name(), adapter, ", in software: only when asked for by name"));
+    }
+    lines
 }
 
-fn physical() -> Vec<SelectedDevice> {
-    enumerate()
-        .into_iter()
-        .filter(|(device, _)| describe(device).1)
-        .map(|(device, backend)| selected(device, backend, "asked for by --device".to_owned()))
-        .collect()
+/// Every card once, in the order of their numbers: a card that CUDA and wgpu both reach is CUDA's.
+fn cards() -> &'static [Adapter] {
+    static CARDS: OnceLock<Vec<Adapter>> = OnceLock::new();
+    CARDS.get_or_init(|| {
+        let mut found = cuda();
+        for adapter in wgpu_cards() {
+            if !found.iter().any(|other| is_same_card(&other.device, &adapter.device)) {
+                found.push(adapter);
+            }
+        }
+        found
+    })
 }
 
-fn enumerate() -> Vec<(Device, Backend)> {
-    let mut devices = vec![];
-    #[cfg(feature = "cuda")]
-    devices.extend(
-        Device::enumerate(DeviceType::Cuda).into_vec().into_iter().map(|device| (device, Backend::Cuda)),
-    );
-    #[cfg(feature = "wgpu")]
-    devices.extend(
-        Device::enumerate(DeviceType::Wgpu).into_vec().into_iter().map(|device| (device, Backend::Wgpu)),
-    );
-    devices
-}
-
-/// The adapter's own name, and whether there is a card behind it.
-fn describe(device: &Device) -> (String, bool) {
-    match device.identity() {
-        Some(identity) => (identity.name.clone(), identity.physical.is_some()),
-        None => ("unnamed adapter".to_owned(), false),
+fn is_same_card(left: &Device, right: &Device) -> bool {
+    let card = |device: &Device| device.identity().and_then(|identity| identity.physical);
+    match (card(left), card(right)) {
+        (Some(left), Some(right)) => left.is_same_card(&right),
+        _ => false,
     }
 }
 
-fn selected(device: Device, backend: Backend, reason: String) -> SelectedDevice {
-    let name = format!("{} ({})", backend.name(), describe(&device).0);
-    SelectedDevice { device, backend, name, reason }
+#[cfg(feature = "cuda")]
+fn cuda() -> Vec<Adapter> {
+    let devices = Device::enumerate(DeviceType::Cuda).into_vec();
+    devices.into_iter().map(|device| Adapter::new(device, Backend::Cuda)).collect()
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda() -> Vec<Adapter> {
+    vec![]
+}
+
+#[cfg(feature = "wgpu")]
+fn wgpu_cards() -> Vec<Adapter> {
+    const KINDS: [fn(usize) -> DeviceKind; 3] =
+        [DeviceKind::DiscreteGpu, DeviceKind::IntegratedGpu, DeviceKind::VirtualGpu];
+    let mut found = vec![];
+    for kind in KINDS {
+        for number in 0.. {
+            match open(kind(number)) {
+                Ok(adapter) => found.push(adapter),
+                Err(WgpuInitError::RequestDevice { message }) => {
+                    tracing::warn!("a GPU is passed over, it cannot be opened: {message}");
+                }
+                Err(error) => {
+                    tracing::debug!("{error}");
+                    break;
+                }
+            }
+        }
+    }
+    found
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn wgpu_cards() -> Vec<Adapter> {
+    vec![]
+}
+
+/// A Vulkan driver that computes on the processor.
+#[cfg(feature = "wgpu")]
+fn software() -> Option<&'static Adapter> {
+    static SOFTWARE: OnceLock<Option<Adapter>> = OnceLock::new();
+    SOFTWARE.get_or_init(|| open(DeviceKind::Cpu).ok()).as_ref()
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn software() -> Option<&'static Adapter> {
+    None
+}
+
+#[cfg(feature = "wgpu")]
+fn open(kind: DeviceKind) -> Result<Adapter, WgpuInitError> {
+    let device = Device::wgpu_options().device_kind(kind).init()?;
+    Ok(Adapter::new(device, Backend::Wgpu))
 }
