@@ -1,6 +1,6 @@
 //! Samples per second of each stage of the RT-PG estimate and of the whole gradient, on every compiled backend that
 //! answers (docs/performance.md).
-#![expect(missing_docs, reason = "criterion's macros make public functions")]
+#![allow(missing_docs, reason = "criterion's macros make public functions")]
 
 use std::hint::black_box;
 use std::time::Duration;

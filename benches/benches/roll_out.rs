@@ -1,5 +1,5 @@
 //! Environment steps per second of roll-outs, the policy's means and the random numbers included (docs/performance.md).
-#![expect(missing_docs, reason = "criterion's macros make public functions")]
+#![allow(missing_docs, reason = "criterion's macros make public functions")]
 
 use std::time::Duration;
 

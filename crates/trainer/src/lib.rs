@@ -15,6 +15,7 @@ pub mod evaluation;
 pub mod figures;
 pub mod host_window;
 pub mod logged;
+pub mod memory;
 pub mod metrics;
 pub mod optimizer;
 pub mod phases;

@@ -12,9 +12,9 @@ pub enum Phase {
     RollOut,
     /// Copying the batch to the device and preparing its returns.
     Push,
-    /// Means and log-ratios of every stored trajectory.
+    /// Means of every stored trajectory. The fused kernels compute them within [`Phase::Gradient`].
     LogProbabilities,
-    /// Divergences, coefficients and weights.
+    /// Log-ratios, divergences, coefficients and weights; with the fused kernels, coefficients and weights alone.
     Weights,
     /// The surrogate's gradient.
     Gradient,
@@ -91,6 +91,12 @@ impl Phases {
     /// Adds time that was measured elsewhere.
     pub fn add(&mut self, phase: Phase, time: Duration) {
         self.totals[phase as usize] += time;
+    }
+
+    /// Moves time that was measured within another phase to its own.
+    pub fn shift(&mut self, from: Phase, to: Phase, time: Duration) {
+        self.totals[from as usize] = self.totals[from as usize].saturating_sub(time);
+        self.totals[to as usize] += time;
     }
 
     /// Total of one phase.

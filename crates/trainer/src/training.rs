@@ -14,6 +14,7 @@ use crate::checkpoint::{Checkpoint, CheckpointError, Progress};
 use crate::config::{AlgorithmConfig, Config};
 use crate::device::SelectedDevice;
 use crate::evaluation::Evaluator;
+use crate::memory::{MemoryNeed, available, format_bytes};
 use crate::metrics::{MetricsError, MetricsRow};
 use crate::optimizer::Optimizer;
 use crate::phases::{Phase, Phases};
@@ -29,6 +30,26 @@ pub enum TrainError {
     /// No such environment.
     #[error(transparent)]
     Environment(#[from] UnknownEnvironment),
+    /// The run does not fit into memory.
+    #[error(
+        "the run needs about {}: {} for the window of {window} batches of {trajectories} trajectories of {horizon} \
+         steps, {} for fresh trajectories, {} for the estimate; {} are available; lower algorithm.window, \
+         algorithm.batch_size or environment.horizon",
+        format_bytes(need.total()), format_bytes(need.window), format_bytes(need.batches),
+        format_bytes(need.estimator), format_bytes(*available)
+    )]
+    Memory {
+        /// What it needs.
+        need: MemoryNeed,
+        /// Bytes that are left.
+        available: f64,
+        /// Batches in the window.
+        window: usize,
+        /// Trajectories in a batch.
+        trajectories: usize,
+        /// Steps of a trajectory.
+        horizon: usize,
+    },
     /// Two options that do not go together.
     #[error("{0}")]
     Options(String),
@@ -40,7 +61,7 @@ pub enum TrainError {
     RollOut(#[from] RollOutError),
     /// An estimate is not finite; the update was not made.
     #[error(
-        "iteration {iteration}: {what} is {value}; the update was not made, and the last good state is saved"
+        "iteration {iteration}: {what} is {value}; the update was not made, and the last good policy is saved"
     )]
     NotFinite {
         /// Iteration, from 1.
@@ -84,7 +105,7 @@ pub enum TrainError {
 /// A run in memory. [`step`](Self::step) makes one iteration.
 pub struct Trainer {
     config: Config,
-    entry: &'static Entry,
+    entry: Entry,
     horizon: usize,
     threads: Threads,
     streams: Streams,
@@ -106,7 +127,18 @@ impl Trainer {
     /// # Errors
     /// An unknown environment, options that do not go together, an environment that cannot be made.
     pub fn new(config: &Config, device: &SelectedDevice) -> Result<Self, TrainError> {
-        let entry = registry::find(&config.environment.name)?;
+        Self::with_environment(config, *registry::find(&config.environment.name)?, device)
+    }
+
+    /// Prepares a run on `device` in an environment of the caller's own, whatever `config` names.
+    ///
+    /// # Errors
+    /// Options that do not go together, an environment that cannot be made.
+    pub fn with_environment(
+        config: &Config,
+        entry: Entry,
+        device: &SelectedDevice,
+    ) -> Result<Self, TrainError> {
         let horizon = config.environment.horizon.unwrap_or(entry.horizon);
         if config.policy.normalize_observations && matches!(config.algorithm, AlgorithmConfig::Bh(_)) {
             return Err(TrainError::Options(
@@ -128,20 +160,21 @@ impl Trainer {
         if config.policy.normalize_observations {
             state.normalizer = Some(Normalizer::new(entry.observation_size));
         }
-        let policy = GaussianPolicy::from_state(&state, &device.device);
         let shape = BatchShape {
             trajectories: config.algorithm.batch_size(),
             horizon,
             observation_size: entry.observation_size,
             action_size: entry.action_size,
         };
+        check_memory(config, shape, &state, device)?;
+        let policy = GaussianPolicy::from_state(&state, &device.device);
         let parameter_count = state.flat_parameters().len();
         let algorithm = algorithms::make(config, shape, parameter_count, device, &threads);
         let evaluator = match config.evaluation.interval {
             0 => None,
-            _ => Some(Evaluator::new(entry, config.evaluation.episodes, horizon, &threads)?),
+            _ => Some(Evaluator::new(&entry, config.evaluation.episodes, horizon, &threads)?),
         };
-        let roll_out = RollOut::new(entry, shape.trajectories, horizon, &threads)?;
+        let roll_out = RollOut::new(&entry, shape.trajectories, horizon, &threads)?;
         Ok(Self {
             config: config.clone(),
             entry,
@@ -246,7 +279,7 @@ impl Trainer {
             let roll_out = match self.roll_outs.entry(draw.trajectories) {
                 std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
                 std::collections::btree_map::Entry::Vacant(entry) => {
-                    entry.insert(RollOut::new(self.entry, draw.trajectories, self.horizon, &self.threads)?)
+                    entry.insert(RollOut::new(&self.entry, draw.trajectories, self.horizon, &self.threads)?)
                 }
             };
             if self.fresh.get(index).is_none_or(|batch| batch.shape != roll_out.shape()) {
@@ -379,6 +412,29 @@ impl Trainer {
         self.algorithm.restore(&mut read).map_err(mismatch)?;
         self.progress = checkpoint.progress.clone();
         Ok(())
+    }
+}
+
+/// Refuses a run that the host's memory cannot hold. A GPU's own memory is not looked at.
+fn check_memory(
+    config: &Config,
+    shape: BatchShape,
+    state: &PolicyState,
+    device: &SelectedDevice,
+) -> Result<(), TrainError> {
+    let fused = algorithms::uses_fused(config, device);
+    let window = config.algorithm.window();
+    let episodes = if config.evaluation.interval > 0 { config.evaluation.episodes } else { 0 };
+    let need = MemoryNeed::new(shape, window, episodes, &state.architecture, fused);
+    match available() {
+        Some(available) if need.total() > available => Err(TrainError::Memory {
+            need,
+            available,
+            window,
+            trajectories: shape.trajectories,
+            horizon: shape.horizon,
+        }),
+        _ => Ok(()),
     }
 }
 

@@ -1,6 +1,8 @@
 //! Trajectory reuse by the fused CPU kernels: the same estimators as [`super::TrajectoryReuse`], in one sweep over the
 //! window in host memory.
 
+use std::time::{Duration, Instant};
+
 use burn::tensor::{Device, Tensor, TensorData};
 use estimator::log_second_moment;
 use policy_nets::fused::{self, FusedNetwork, TrajectoryStatistics, Workspace};
@@ -72,8 +74,10 @@ impl Algorithm for FusedReuse {
 
         let (weighting, device, workspace) = (&self.weighting, &self.device, &mut self.workspace);
         let mut diagnostics = None;
+        let mut weighing = Duration::ZERO;
         let window = &self.window;
         let weigh = |statistics: &[TrajectoryStatistics]| {
+            let start = Instant::now();
             let column = |value: fn(&TrajectoryStatistics) -> f64| {
                 // Infinite divergences become the estimator's sentinel.
                 let values: Vec<f64> =
@@ -83,7 +87,9 @@ impl Algorithm for FusedReuse {
             let (weights, report) = weighting
                 .weigh(column(|row| row.log_ratio), || log_second_moment(column(|row| row.divergence)));
             diagnostics = Some(report);
-            Ok::<_, std::convert::Infallible>(weights.into_data().iter::<f64>().collect())
+            let weights = weights.into_data().iter::<f64>().collect();
+            weighing = start.elapsed();
+            Ok::<_, std::convert::Infallible>(weights)
         };
         let trajectories: fused::Trajectories<'_> = window.trajectories();
         let network = &*network;
@@ -93,6 +99,7 @@ impl Algorithm for FusedReuse {
             })
         });
         let Ok(mut gradient) = gradient;
+        phases.shift(Phase::Gradient, Phase::Weights, weighing);
         if matches!(policy.deviation(), Deviation::Learned(_)) {
             gradient.mean.append(&mut gradient.log_std);
         }

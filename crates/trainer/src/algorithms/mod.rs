@@ -83,13 +83,20 @@ pub fn make(
     threads: &Threads,
 ) -> Box<dyn Algorithm> {
     let algorithm = &config.algorithm;
+    if uses_fused(config, device) {
+        return Box::new(FusedReuse::new(algorithm, shape, parameter_count, &device.device, threads));
+    }
     if config.kernels == KernelChoice::Auto && device.is_host() {
-        if FusedReuse::covers(algorithm, config.policy.normalize_observations) {
-            return Box::new(FusedReuse::new(algorithm, shape, parameter_count, &device.device, threads));
-        }
         tracing::info!(
             "no fused kernel covers this algorithm and policy: the estimator uses tensor operations"
         );
     }
     Box::new(TrajectoryReuse::new(algorithm, shape, parameter_count, &device.device))
+}
+
+/// Whether the fused CPU kernels compute the estimate.
+pub fn uses_fused(config: &Config, device: &SelectedDevice) -> bool {
+    config.kernels == KernelChoice::Auto
+        && device.is_host()
+        && FusedReuse::covers(&config.algorithm, config.policy.normalize_observations)
 }

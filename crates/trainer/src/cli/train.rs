@@ -4,12 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use environments::registry;
-use trainer::config::{Config, Source, load};
-use trainer::device::{self, DeviceChoice};
-use trainer::run::{Ending, Run, Summary};
+use trainer::config::{Source, load};
+use trainer::device::{self, DeviceChoice, SelectedDevice};
+use trainer::run::{Ending, FINAL_ITERATIONS, Run, Summary};
 use trainer::run_folder::{RunFolder, RunFolderError};
-use trainer::training::TrainError;
+use trainer::training::{TrainError, Trainer};
 
 use super::progress::Progress;
 use super::{Failure, Outcome, print_line};
@@ -69,21 +68,43 @@ fn start(arguments: &Arguments, overrides: &[String]) -> Result<Run, Failure> {
     let text = arguments.config.as_deref().unwrap_or("cartpole");
     let source = Source::parse(text);
     let config = load(&source, overrides).map_err(Failure::input)?;
-    let device = select(&config)?;
-    // Before there is a folder: a simulator that is not installed leaves nothing behind.
-    registry::make(&config.environment.name).map_err(Failure::input)?;
+    let device = device::select(&config.device).map_err(Failure::input)?;
+    // The folder comes last: --force must not empty it for a run that cannot start.
+    let trainer = Trainer::new(&config, &device).map_err(start_failure)?;
     let folder = match &arguments.out {
         Some(path) => RunFolder::create(path, arguments.force),
         None => default_folder(&source, config.seed),
     };
-    Run::start(&config, &device, folder.map_err(Failure::input)?).map_err(start_failure)
+    let run =
+        Run::start_prepared(trainer, &device, folder.map_err(Failure::input)?).map_err(start_failure)?;
+    announce(&device);
+    Ok(run)
 }
 
 fn resume(path: &Path, overrides: &[String]) -> Result<Run, Failure> {
     let folder = RunFolder::open(path).map_err(Failure::input)?;
+    check_resumable(overrides)?;
     let config = load(&Source::File(folder.config()), overrides).map_err(Failure::input)?;
-    let device = select(&config)?;
-    Run::resume(&config, &device, folder).map_err(start_failure)
+    let device = device::select(&config.device).map_err(Failure::input)?;
+    let run = Run::resume(&config, &device, folder).map_err(start_failure)?;
+    announce(&device);
+    Ok(run)
+}
+
+/// Keys that may change when a run goes on: the others would make it another run.
+const RESUMABLE: [&str; 5] = ["iterations", "threads", "device", "kernels", "checkpoint"];
+
+fn check_resumable(overrides: &[String]) -> Result<(), Failure> {
+    for text in overrides {
+        let key = text.split('=').next().unwrap_or_default().trim();
+        if !RESUMABLE.contains(&key.split('.').next().unwrap_or_default()) {
+            return Err(Failure::input(anyhow::anyhow!(
+                "--set {text}: a run that is resumed keeps its `{key}`; only {} may change",
+                RESUMABLE.join(", ")
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// What keeps a run from starting is wrong input, all but the operating system's refusals.
@@ -94,16 +115,20 @@ fn start_failure(error: TrainError) -> Failure {
     }
 }
 
-fn select(config: &Config) -> Result<device::SelectedDevice, Failure> {
-    let device = device::select(&config.device).map_err(Failure::input)?;
+/// Says which device computes and why.
+fn announce(device: &SelectedDevice) {
     tracing::info!("device: {}: {}", device.name, device.reason);
-    Ok(device)
 }
 
 /// The first free folder of `runs/NAME-seedS`, `runs/NAME-seedS-2`, ...
 fn default_folder(source: &Source, seed: u64) -> Result<RunFolder, RunFolderError> {
     let name = match source {
         Source::Preset(name) => name.clone(),
+        // RUN/config.toml is named after the run.
+        Source::File(path) if path.ends_with("config.toml") => {
+            let run = path.parent().and_then(Path::file_name).unwrap_or("config".as_ref());
+            run.to_string_lossy().trim_end_matches(&format!("-seed{seed}")).to_owned()
+        }
         Source::File(path) => path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
     };
     let mut number = 1;
@@ -139,13 +164,12 @@ fn report(summary: &Summary, folder: &RunFolder) {
         "{ending} after {} iterations, {} trajectories, {:.1} s",
         summary.iterations, summary.trajectories_total, summary.seconds_total
     ));
-    print_line(format_args!(
-        "mean return of the last {} iterations: {:.2}",
-        trainer::run::FINAL_ITERATIONS,
-        summary.final_return_mean
-    ));
+    let last = FINAL_ITERATIONS.min(summary.iterations as usize);
+    print_line(format_args!("mean return of the last {last} iterations: {:.2}", summary.final_return_mean));
     if let Some(best) = summary.best_return {
-        print_line(format_args!("best evaluation: {best:.2}"));
+        print_line(format_args!(
+            "best return of an evaluation (or, without any, of an iteration): {best:.2}"
+        ));
     }
     if summary.unstable_total > 0 {
         print_line(format_args!(

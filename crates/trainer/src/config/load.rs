@@ -44,7 +44,10 @@ pub fn load(source: &Source, overrides: &[String]) -> Result<Config, ConfigError
     let overrides = parse_overrides(overrides)?;
     let places = Places { place, overrides: overrides.clone() };
     let table = merge(with_preset(table, &places)?, overrides);
-    let config = deserialize(table, &places)?;
+    let mut config = deserialize(table, &places)?;
+    if let Ok(entry) = environments::registry::find(&config.environment.name) {
+        config.environment.horizon.get_or_insert(entry.horizon);
+    }
     check::check(&config, &places)?;
     Ok(config)
 }
@@ -60,6 +63,8 @@ impl Places {
     pub(super) fn of(&self, key: &str) -> String {
         let mut value = Some(&Value::Table(self.overrides.clone())).cloned();
         for part in key.split('.') {
+            // An element of a list stands where the list does.
+            let part = part.split('[').next().unwrap_or_default();
             value = value.and_then(|value| value.get(part).cloned());
         }
         if value.is_some() { "--set".to_owned() } else { self.place.clone() }
@@ -299,6 +304,7 @@ fn describe(path: &str, message: &str, parent: &str, places: &Places) -> ConfigE
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::presets;
 
     fn refused(overrides: &[&str]) -> String {
         let overrides: Vec<String> = overrides.iter().map(|text| (*text).to_owned()).collect();
@@ -307,7 +313,7 @@ mod tests {
 
     #[test]
     fn every_preset_loads_and_its_resolved_form_repeats_it() {
-        for preset in super::super::presets() {
+        for preset in presets() {
             let config = load(&Source::Preset(preset.name.to_owned()), &[]).unwrap();
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("config.toml");

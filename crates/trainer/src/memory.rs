@@ -1,0 +1,95 @@
+//! How much memory a run needs, reckoned before it starts.
+
+use policy_nets::Architecture;
+
+use crate::trajectories::BatchShape;
+
+/// Bytes that a run needs, by part.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MemoryNeed {
+    /// The window: `omega N T (O + 2 A + 2)` numbers of 4 bytes.
+    pub window: f64,
+    /// Fresh trajectories and evaluation episodes: `N T` steps of `4 (O + 2 A) + 8` bytes.
+    pub batches: f64,
+    /// Work memory of the estimator: with tensor operations, the activations of every layer and as much again for their
+    /// gradients; with fused kernels, one gradient for each trajectory, at most 64 MiB.
+    pub estimator: f64,
+}
+
+impl MemoryNeed {
+    /// The need of a run with windows of `window` batches.
+    pub fn new(
+        shape: BatchShape,
+        window: usize,
+        episodes: usize,
+        architecture: &Architecture,
+        fused: bool,
+    ) -> Self {
+        let BatchShape { trajectories, horizon, observation_size, action_size } = shape;
+        let step = (observation_size + 2 * action_size) as f64;
+        let steps = trajectories as f64 * horizon as f64;
+        let window = window as f64;
+        let widths: usize = architecture.layers().iter().map(|(_, outputs)| outputs).sum();
+        let estimator = if fused {
+            (window * trajectories as f64 * architecture.parameter_count() as f64 * 4.0).min(67_108_864.0)
+        } else {
+            window * steps * 4.0 * (4 * widths + 8 * action_size + observation_size) as f64
+        };
+        Self {
+            window: window * steps * 4.0 * (step + 2.0),
+            batches: (steps + (episodes * horizon) as f64) * (4.0 * step + 8.0),
+            estimator,
+        }
+    }
+
+    /// All parts together.
+    pub fn total(&self) -> f64 {
+        self.window + self.batches + self.estimator
+    }
+}
+
+/// Bytes of memory that programs can still have, where the system tells.
+pub fn available() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kibibytes: f64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+    Some(kibibytes * 1024.0)
+}
+
+/// Bytes for people, such as `1.5 GiB`.
+pub fn format_bytes(bytes: f64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = bytes;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use policy_nets::Activation;
+
+    use super::*;
+
+    #[test]
+    fn the_cheetah_window_is_reckoned_as_by_hand() {
+        let architecture = Architecture {
+            observation_size: 17,
+            action_size: 6,
+            hidden: vec![32, 32],
+            activation: Activation::Tanh,
+            bias: false,
+        };
+        let shape = BatchShape { trajectories: 40, horizon: 100, observation_size: 17, action_size: 6 };
+        let need = MemoryNeed::new(shape, 8, 10, &architecture, true);
+        assert_eq!(need.window, 32_000.0 * 4.0 * 31.0);
+        assert_eq!(need.batches, 5_000.0 * 124.0);
+        assert_eq!(need.estimator, 320.0 * 1760.0 * 4.0);
+        let generic = MemoryNeed::new(shape, 8, 10, &architecture, false);
+        assert_eq!(generic.estimator, 32_000.0 * 4.0 * (4.0 * 70.0 + 48.0 + 17.0));
+        assert_eq!(format_bytes(1.5 * 1024.0 * 1024.0), "1.5 MiB");
+    }
+}
