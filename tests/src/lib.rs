@@ -4,4 +4,5 @@
 //! loops over trajectories and steps, which have no padding, and [`problems`] draws inputs for it.
 
 pub mod oracle;
+pub mod padded;
 pub mod problems;

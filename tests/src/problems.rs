@@ -131,11 +131,31 @@ impl Recipe {
         } else {
             self.behaviour(index, target, random)
         };
+        self.sample(behaviour, random)
+    }
+
+    /// A batch sampled by `behaviour`.
+    fn sample(&self, behaviour: Policy, random: &mut StdRng) -> Batch {
         let trajectory = |random: &mut StdRng| -> Vec<Step> {
             let length = if self.early_ends { random.random_range(1..=self.horizon) } else { self.horizon };
             (0..length).map(|_| self.step(&behaviour, random)).collect()
         };
         Batch { trajectories: (0..self.batch).map(|_| trajectory(random)).collect(), behaviour }
+    }
+
+    /// Batches as a run samples them: each by a policy some way from the one before.
+    pub fn run(&self, iterations: usize, seed: u64) -> Vec<Batch> {
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut policy = self.target(&mut random);
+        let mut batches = vec![];
+        for _ in 0..iterations {
+            batches.push(self.sample(policy.clone(), &mut random));
+            let flat = policy.flat();
+            let moved: Vec<f64> =
+                flat.iter().map(|value| rounded(value + self.shift * normal(&mut random))).collect();
+            policy = policy.with_flat(&moved);
+        }
+        batches
     }
 
     fn behaviour(&self, index: usize, target: &Policy, random: &mut StdRng) -> Policy {
@@ -173,8 +193,10 @@ fn move_log_ratios(problem: &mut Problem, size: f64, random: &mut StdRng) {
                 .iter()
                 .flat_map(|step| {
                     let mean = frozen.target.mean(&step.observation);
-                    let shift = step.behaviour_mean.iter().zip(mean).map(|(behaviour, target)| behaviour - target);
-                    let scaled = shift.zip(&before.behaviour.log_std).map(|(shift, log_std)| shift / log_std.exp());
+                    let shift =
+                        step.behaviour_mean.iter().zip(mean).map(|(behaviour, target)| behaviour - target);
+                    let scaled =
+                        shift.zip(&before.behaviour.log_std).map(|(shift, log_std)| shift / log_std.exp());
                     scaled.map(|shift| shift * shift).collect::<Vec<_>>()
                 })
                 .sum();

@@ -39,7 +39,10 @@ fn backpropagation_by_hand_agrees_with_central_differences() {
     };
     let recipes = [
         (Recipe { hidden: vec![], ..Recipe::default() }, settings(false, Baseline::None)),
-        (Recipe { hidden: vec![7, 5], learned: true, ..Recipe::default() }, settings(true, Baseline::Average)),
+        (
+            Recipe { hidden: vec![7, 5], learned: true, ..Recipe::default() },
+            settings(true, Baseline::Average),
+        ),
         (
             Recipe { activation: Activation::Relu, bias: false, ..Recipe::default() },
             settings(false, Baseline::LeaveOneOut),
@@ -154,5 +157,8 @@ fn problems_have_what_their_recipe_asks_for() {
     let infinite = Recipe { deviation_shift: DeviationShift::Infinite, ..Recipe::default() }.problem(6);
     let moments: Vec<f64> =
         infinite.batches.iter().map(|batch| log_second_moment_closed_form(&infinite, batch)).collect();
-    assert_eq!(moments.iter().map(|moment| moment.is_finite()).collect::<Vec<_>>(), [false, true, false, true]);
+    assert_eq!(
+        moments.iter().map(|moment| moment.is_finite()).collect::<Vec<_>>(),
+        [false, true, false, true]
+    );
 }

@@ -98,7 +98,16 @@ pub fn answer(problem: &Problem, settings: &Settings) -> Answer {
     let weights: Vec<Vec<f64>> = (0..window).map(|i| (0..batch).map(|j| weight(i, j)).collect()).collect();
     let (gradient, gradient_scale) = gradient_for_weights(problem, &weights, settings);
     let log_prob_target = problem.map(|_, steps| log_density(&problem.target, steps));
-    Answer { log_ratio: ratios, log_prob_target, log_second_moment, alpha, lambda, weights, gradient, gradient_scale }
+    Answer {
+        log_ratio: ratios,
+        log_prob_target,
+        log_second_moment,
+        alpha,
+        lambda,
+        weights,
+        gradient,
+        gradient_scale,
+    }
 }
 
 /// `sum_ij w_ij sum_u G_iju grad ln pi(a_iju | s_iju)`, and the same sum of absolute values.

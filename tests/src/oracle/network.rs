@@ -81,7 +81,9 @@ impl Policy {
         let mut policy = self.clone();
         for layer in &mut policy.layers {
             let weights = layer.weight.iter_mut().flatten();
-            weights.chain(layer.bias.iter_mut().flatten()).for_each(|slot| *slot = values.next().unwrap_or(f64::NAN));
+            weights
+                .chain(layer.bias.iter_mut().flatten())
+                .for_each(|slot| *slot = values.next().unwrap_or(f64::NAN));
         }
         if policy.learned {
             policy.log_std.iter_mut().for_each(|slot| *slot = values.next().unwrap_or(f64::NAN));
@@ -94,9 +96,8 @@ impl Policy {
         let features = self.features(observation);
         let mean = &features[self.layers.len()];
         // The derivative by the output of the layer at hand, starting with (a - mu) / sigma^2.
-        let mut upstream: Vec<f64> = (0..action.len())
-            .map(|d| (action[d] - mean[d]) / (2.0 * self.log_std[d]).exp())
-            .collect();
+        let mut upstream: Vec<f64> =
+            (0..action.len()).map(|d| (action[d] - mean[d]) / (2.0 * self.log_std[d]).exp()).collect();
         let mut by_layer = vec![];
         for (index, layer) in self.layers.iter().enumerate().rev() {
             let input = &features[index];
@@ -120,7 +121,8 @@ impl Policy {
         }
         let mut score: Vec<f64> = by_layer.into_iter().rev().flatten().collect();
         if self.learned {
-            let squares = (0..action.len()).map(|d| (action[d] - mean[d]).powi(2) / (2.0 * self.log_std[d]).exp());
+            let squares =
+                (0..action.len()).map(|d| (action[d] - mean[d]).powi(2) / (2.0 * self.log_std[d]).exp());
             score.extend(squares.map(|square| square - 1.0));
         }
         score
@@ -131,7 +133,8 @@ impl Layer {
     /// `W x + b`, with every number passed through `change`.
     fn apply(&self, input: &[f64], change: impl Fn(f64) -> f64) -> Vec<f64> {
         let bias = |output: usize| self.bias.as_ref().map_or(0.0, |bias| change(bias[output]));
-        let row = |weights: &[f64]| weights.iter().zip(input).map(|(w, x)| change(*w) * change(*x)).sum::<f64>();
+        let row =
+            |weights: &[f64]| weights.iter().zip(input).map(|(w, x)| change(*w) * change(*x)).sum::<f64>();
         self.weight.iter().enumerate().map(|(output, weights)| row(weights) + bias(output)).collect()
     }
 }

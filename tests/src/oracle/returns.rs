@@ -53,7 +53,13 @@ pub fn step_returns(
 }
 
 /// One trajectory's returns at the steps `0..longest`, with `size` applied to every reward.
-fn to_go(steps: &[super::Step], longest: usize, discount: f64, total: bool, size: fn(f64) -> f64) -> Vec<f64> {
+fn to_go(
+    steps: &[super::Step],
+    longest: usize,
+    discount: f64,
+    total: bool,
+    size: fn(f64) -> f64,
+) -> Vec<f64> {
     let mut returns = vec![0.0; longest];
     let mut sum = 0.0;
     for (t, step) in steps.iter().enumerate().rev() {

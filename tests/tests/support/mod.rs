@@ -1,0 +1,170 @@
+//! Devices of every compiled backend, and problems in the forms that the crates take.
+
+use burn::tensor::{Device, Tensor, TensorData};
+use estimator::{
+    Baseline, CoefficientRule, DivergenceEstimator, LoggedActions, MixtureRule, StepReturn, step_mask,
+};
+use integration_tests::oracle::{self, Coefficients, Policy, Problem, Settings, Weighting};
+use policy_nets::{Activation, Architecture, Deviation, LogStdBounds, PolicyState};
+use trainer::device::{self, Backend, DeviceChoice, SelectedDevice};
+use trainer::logged::{Behaviour, LoggedOptions, LoggedTrajectories, LoggedWeights};
+
+/// A device of every compiled backend that answers. Others are named on standard error with the reason.
+///
+/// # Panics
+/// When `RTPG_REQUIRE_WGPU=1` and the compiled wgpu backend finds no adapter, or when no device is left.
+pub(crate) fn devices() -> Vec<SelectedDevice> {
+    let required = std::env::var_os("RTPG_REQUIRE_WGPU").is_some_and(|value| value == "1");
+    let mut devices = vec![];
+    for backend in [Backend::NdArray, Backend::Flex, Backend::Wgpu, Backend::Cuda] {
+        match device::select(&DeviceChoice::Backend(backend)) {
+            Ok(selected) => devices.push(selected),
+            Err(error) => {
+                let missing = required && backend == Backend::Wgpu && backend.is_compiled();
+                assert!(!missing, "RTPG_REQUIRE_WGPU=1, but {error}");
+                eprintln!("skipped {}: {error}", backend.name());
+            }
+        }
+    }
+    assert!(!devices.is_empty(), "no backend is compiled in");
+    devices
+}
+
+/// The oracle's policy as the crates' own.
+pub(crate) fn policy_state(policy: &Policy) -> PolicyState {
+    let widths = policy.layers.iter().map(|layer| layer.weight.len());
+    let flat = policy.flat();
+    let mean_parameters = if policy.learned { flat.len() - policy.log_std.len() } else { flat.len() };
+    PolicyState {
+        architecture: Architecture {
+            observation_size: policy.layers[0].weight[0].len(),
+            action_size: policy.log_std.len(),
+            hidden: widths.take(policy.layers.len() - 1).collect(),
+            activation: match policy.activation {
+                oracle::Activation::Tanh => Activation::Tanh,
+                oracle::Activation::Relu => Activation::Relu,
+            },
+            bias: policy.layers[0].bias.is_some(),
+        },
+        deviation: if policy.learned {
+            Deviation::Learned(LogStdBounds::default())
+        } else {
+            Deviation::Fixed
+        },
+        mean_parameters: flat[..mean_parameters].to_vec(),
+        log_std: policy.log_std.clone(),
+        normalizer: None,
+    }
+}
+
+/// The problem's trajectories as a trajectory file would hold them.
+pub(crate) fn logged_trajectories(problem: &Problem) -> LoggedTrajectories {
+    let padded = problem.padded(0.0);
+    LoggedTrajectories {
+        window: problem.window(),
+        batch: problem.batch(),
+        horizon: problem.horizon,
+        observation_size: problem.observation_size(),
+        action_size: problem.action_size(),
+        observations: padded.observations,
+        actions: padded.actions,
+        rewards: padded.rewards,
+        lengths: padded.lengths,
+        behaviour: Behaviour::Gaussian { mean: padded.behaviour_mean, log_std: padded.behaviour_log_std },
+    }
+}
+
+/// What the estimator needs to know of a problem, on a device, with finite rubbish in the padding.
+pub(crate) struct OnDevice {
+    /// Actions, behaviour means, mask.
+    pub(crate) logged: LoggedActions,
+    /// Means of the target policy, from the oracle.
+    pub(crate) target_mean: Tensor<4>,
+    /// `ln sigma` of the target policy.
+    pub(crate) target_log_std: Tensor<1>,
+    /// Rewards, `[window, batch, time]`.
+    pub(crate) rewards: Tensor<3>,
+}
+
+impl OnDevice {
+    pub(crate) fn new(problem: &Problem, device: &Device) -> Self {
+        const RUBBISH: f64 = 77.5;
+        let shape = [problem.window(), problem.batch(), problem.horizon];
+        let [window, batch, time] = shape;
+        let action = problem.action_size();
+        let steps = [window, batch, time, action];
+        let padded = problem.padded(RUBBISH);
+        let mut means = problem.clone();
+        for step in means.batches.iter_mut().flat_map(|batch| batch.trajectories.iter_mut().flatten()) {
+            step.behaviour_mean = problem.target.mean(&step.observation);
+        }
+        let target_mean = means.padded(-RUBBISH).behaviour_mean;
+        Self {
+            logged: LoggedActions {
+                actions: tensor(&padded.actions, steps, device),
+                behaviour_mean: tensor(&padded.behaviour_mean, steps, device),
+                behaviour_log_std: tensor(&padded.behaviour_log_std, [window, action], device),
+                mask: step_mask(&padded.lengths, shape, device),
+            },
+            target_mean: tensor(&target_mean, steps, device),
+            target_log_std: tensor(&problem.target.log_std, [action], device),
+            rewards: tensor(&padded.rewards, shape, device),
+        }
+    }
+}
+
+/// A tensor on a device, in its float type.
+pub(crate) fn tensor<const D: usize>(values: &[f64], shape: [usize; D], device: &Device) -> Tensor<D> {
+    Tensor::from_data(TensorData::new(values.to_vec(), shape), device)
+}
+
+/// A tensor's elements.
+pub(crate) fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
+    tensor.into_data().iter::<f64>().collect()
+}
+
+/// The oracle's settings as options of an estimate. Clipped and uniform weights are no options of it.
+pub(crate) fn options(problem: &Problem, settings: &Settings) -> LoggedOptions {
+    LoggedOptions {
+        weights: match settings.weighting {
+            Weighting::PowerMean { rule, closed_form, exponent } => LoggedWeights::PowerMean {
+                rule: coefficient_rule(rule, problem.target.flat().len()),
+                divergence: if closed_form {
+                    DivergenceEstimator::ClosedForm
+                } else {
+                    DivergenceEstimator::Sample
+                },
+                exponent,
+            },
+            Weighting::MultipleImportance => LoggedWeights::MultipleImportance,
+            Weighting::BalanceHeuristic => LoggedWeights::BalanceHeuristic(
+                problem.batches.iter().map(|batch| policy_state(&batch.behaviour)).collect(),
+            ),
+            Weighting::Clipped(_) | Weighting::Uniform => unreachable!("no option of an estimate"),
+        },
+        discount: settings.discount,
+        returns: if settings.total { StepReturn::Total } else { StepReturn::ToGo },
+        baseline: baseline(settings.baseline),
+    }
+}
+
+pub(crate) fn baseline(baseline: oracle::Baseline) -> Baseline {
+    match baseline {
+        oracle::Baseline::None => Baseline::None,
+        oracle::Baseline::Average => Baseline::Average,
+        oracle::Baseline::LeaveOneOut => Baseline::LeaveOneOut,
+    }
+}
+
+pub(crate) fn coefficient_rule(rule: Coefficients, parameter_count: usize) -> CoefficientRule {
+    match rule {
+        Coefficients::Adaptive { scale } => CoefficientRule::Adaptive { scale },
+        Coefficients::Theoretical { second_moment, delta } => {
+            CoefficientRule::Theoretical { second_moment, delta, parameter_count }
+        }
+        Coefficients::Fixed { lambda, adaptive } => CoefficientRule::Fixed {
+            lambda,
+            mixture: if adaptive { MixtureRule::Adaptive } else { MixtureRule::Uniform },
+        },
+    }
+}
