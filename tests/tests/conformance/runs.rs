@@ -1,0 +1,96 @@
+//! Algorithms over several iterations.
+
+use integration_tests::oracle::{self, Problem, Settings, Weighting, answer};
+use integration_tests::problems::Recipe;
+use policy_nets::GaussianPolicy;
+use trainer::algorithms;
+use trainer::config::{AlgorithmConfig, OnPolicyConfig, PowerMeanConfig, WindowConfig};
+use trainer::device::SelectedDevice;
+use trainer::phases::Phases;
+use trainer::trajectories::{BatchShape, Trajectories};
+
+use crate::bounds::{Bounds, assert_bounded, assert_gradient};
+use crate::estimates::{PLAIN, RT_PG};
+use crate::support::{devices, host, policy_state};
+
+/// The ring of batches, eviction and the balance heuristic's matrix: seven iterations of every algorithm.
+#[test]
+fn algorithms_over_a_run() {
+    let recipe = Recipe { batch: 4, horizon: 12, shift: 0.05, ..Recipe::default() };
+    let learned = Recipe { learned: true, hidden: vec![], ..recipe.clone() };
+    let on_policy = OnPolicyConfig { batch_size: 4, discount: 0.9, ..OnPolicyConfig::default() };
+    let window = WindowConfig { batch_size: 4, window: 3, discount: 0.9, ..WindowConfig::default() };
+    let rt_pg = PowerMeanConfig { batch_size: 4, window: 3, discount: 0.9, ..PowerMeanConfig::default() };
+    let cases = [
+        (AlgorithmConfig::RtPg(rt_pg), 3, RT_PG, false),
+        (AlgorithmConfig::Gpomdp(on_policy), 1, Weighting::Uniform, false),
+        (AlgorithmConfig::Reinforce(on_policy), 1, Weighting::Uniform, true),
+        (AlgorithmConfig::Miw(window), 3, Weighting::MultipleImportance, false),
+        (AlgorithmConfig::Bh(window), 3, Weighting::BalanceHeuristic, false),
+    ];
+    for (seed, recipe) in [recipe, learned].into_iter().enumerate() {
+        for device in devices() {
+            for (config, capacity, weighting, total) in &cases {
+                let settings = Settings { weighting: *weighting, discount: 0.9, total: *total, ..PLAIN };
+                assert_run_conforms(&recipe, config, *capacity, &settings, &device, seed as u64);
+            }
+        }
+    }
+}
+
+fn assert_run_conforms(
+    recipe: &Recipe,
+    config: &AlgorithmConfig,
+    capacity: usize,
+    settings: &Settings,
+    device: &SelectedDevice,
+    seed: u64,
+) {
+    let batches = recipe.run(7, seed);
+    let shape = BatchShape {
+        trajectories: recipe.batch,
+        horizon: recipe.horizon,
+        observation_size: recipe.observation_size,
+        action_size: recipe.action_size,
+    };
+    let parameters = batches[0].behaviour.flat().len();
+    let mut algorithm = algorithms::make(config, shape, parameters, &device.device);
+    for iteration in 0..batches.len() {
+        let name = format!("{} at iteration {iteration} on {}", config.name(), device.name);
+        let first = (iteration + 1).saturating_sub(capacity);
+        let problem = Problem {
+            target: batches[iteration].behaviour.clone(),
+            batches: batches[first..=iteration].to_vec(),
+            horizon: recipe.horizon,
+        };
+        let policy = GaussianPolicy::from_state(&policy_state(&problem.target), &device.device);
+        let fresh = trajectories(&problem, shape);
+        let estimate = algorithm.estimate(&policy, &[fresh], &mut Phases::default());
+        assert_eq!(estimate.batches, problem.window(), "{name}");
+        let expected = answer(&problem, settings);
+        let bounds = Bounds::new(&problem, settings);
+        let gradient = host(estimate.gradient);
+        assert_gradient(&gradient, &problem, settings, &expected, &expected.weights, &bounds, &name);
+        let report = estimate.diagnostics.report();
+        let newest = oracle::share(&expected.weights)[problem.window() - 1];
+        assert_bounded(report.batch_share[estimate.newest], newest, 1e-3, format_args!("{name}: share"));
+    }
+}
+
+/// The problem's newest batch as roll-outs give it.
+fn trajectories(problem: &Problem, shape: BatchShape) -> Trajectories {
+    let newest = problem.batches[problem.window() - 1].clone();
+    let log_std = newest.behaviour.log_std.iter().map(|value| *value as f32).collect();
+    let only = Problem { batches: vec![newest], ..problem.clone() };
+    let padded = only.padded(0.0);
+    let single = |values: &[f64]| values.iter().map(|value| *value as f32).collect();
+    Trajectories {
+        shape,
+        observations: single(&padded.observations),
+        actions: single(&padded.actions),
+        means: single(&padded.behaviour_mean),
+        rewards: padded.rewards,
+        lengths: padded.lengths,
+        log_std,
+    }
+}
