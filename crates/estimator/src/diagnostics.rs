@@ -3,6 +3,7 @@
 use burn::tensor::Tensor;
 
 use crate::coefficients::Coefficients;
+use crate::numeric::smallest_normal;
 
 /// Diagnostics of one estimate, on the device.
 #[derive(Clone, Debug)]
@@ -36,13 +37,13 @@ impl Diagnostics {
     /// Estimators without coefficients pass `None` and report `alpha = 1/omega_k`, `lambda = 0` and `ln D = 0`.
     pub fn new(weights: &Tensor<2>, coefficients: Option<(&Tensor<1>, &Coefficients)>) -> Self {
         let [window, batch] = weights.dims();
-        let largest = weights.clone().max().clamp_min(f64::from(f32::MIN_POSITIVE));
+        let floor = smallest_normal(weights.dtype());
+        let largest = weights.clone().max().clamp_min(floor);
         // Scaled by the largest weight, squares neither overflow nor all underflow.
         let scaled = weights.clone() / largest.clone().reshape([1, 1]);
         let sums = scaled.clone().sum_dim(1).reshape([window]);
         let squares = scaled.square().sum_dim(1).reshape([window]);
         let total = sums.clone().sum();
-        let floor = f64::from(f32::MIN_POSITIVE);
         let effective = total.clone().square() / squares.clone().sum().clamp_min(floor);
         let batch_effective = sums.clone().square() / squares.clamp_min(floor);
         let share = sums / total.clamp_min(floor);

@@ -34,6 +34,11 @@ pub(crate) fn log_add_exp(left: Tensor<2>, right: Tensor<2>) -> Tensor<2> {
     larger + difference.exp().log1p()
 }
 
+/// The smallest positive number of full precision.
+pub(crate) fn smallest_normal(dtype: DType) -> f64 {
+    if dtype == DType::F64 { f64::MIN_POSITIVE } else { f64::from(f32::MIN_POSITIVE) }
+}
+
 /// The largest argument of `exp` that stays finite, with room for a sum of a few thousand terms.
 pub(crate) fn largest_exponent(dtype: DType) -> f64 {
     if dtype == DType::F64 { 700.0 } else { 80.0 }

@@ -1,0 +1,240 @@
+//! `rtpg estimate` against the float64 oracle.
+//!
+//! Asked for are relative errors of 1e-5 in weights and 1e-4 in the gradient; the float64 computation on the CPU stays
+//! below [`WEIGHTS`] and [`GRADIENT`].
+
+use integration_tests::oracle::{
+    Answer, Baseline, Coefficients, Problem, Settings, Weighting, answer, effective_sample_size, log_density,
+};
+use integration_tests::problems::{DeviationShift, Recipe};
+
+use crate::session::Session;
+use crate::tensors::{self, f64s};
+
+/// Largest relative error of a weight, and absolute error of logarithms relative to 1.
+const WEIGHTS: f64 = 1e-10;
+/// Largest relative error of the gradient, in the Euclidean norm.
+const GRADIENT: f64 = 1e-10;
+
+const RT_PG: Settings = Settings {
+    weighting: Weighting::PowerMean {
+        rule: Coefficients::Adaptive { scale: 1.0 },
+        closed_form: true,
+        exponent: -1.0,
+    },
+    discount: 1.0,
+    total: false,
+    baseline: Baseline::None,
+};
+const MIW: Settings = Settings { weighting: Weighting::MultipleImportance, ..RT_PG };
+const BH: Settings = Settings { weighting: Weighting::BalanceHeuristic, ..RT_PG };
+const SAMPLE: Settings = Settings {
+    weighting: Weighting::PowerMean {
+        rule: Coefficients::Adaptive { scale: 2.1459 },
+        closed_form: false,
+        exponent: -1.0,
+    },
+    ..RT_PG
+};
+
+/// The command's options for the settings.
+fn options(settings: &Settings) -> String {
+    let weights = match settings.weighting {
+        Weighting::PowerMean { rule, closed_form, exponent } => {
+            let rule = match rule {
+                Coefficients::Adaptive { scale } => format!("adaptive --correction-scale {scale}"),
+                Coefficients::Theoretical { second_moment, delta } => {
+                    format!("theoretical --second-moment-bound {second_moment} --confidence-delta {delta}")
+                }
+                Coefficients::Fixed { lambda, .. } => format!("fixed --lambda {lambda}"),
+            };
+            let divergence = if closed_form { "closed-form" } else { "sample" };
+            format!("mpm --coefficients {rule} --divergence {divergence} --exponent {exponent}")
+        }
+        Weighting::MultipleImportance => "miw".to_owned(),
+        Weighting::BalanceHeuristic => "bh".to_owned(),
+        other => panic!("{other:?} is no option of the command"),
+    };
+    let baseline = match settings.baseline {
+        Baseline::None => "none",
+        Baseline::Average => "average",
+        Baseline::LeaveOneOut => "leave-one-out",
+    };
+    let returns = if settings.total { "total" } else { "to-go" };
+    format!("--weights {weights} --discount {} --returns {returns} --baseline {baseline}", settings.discount)
+}
+
+/// Relative distance in the Euclidean norm.
+fn distance(found: &[f64], expected: &[f64]) -> f64 {
+    assert_eq!(found.len(), expected.len());
+    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|x| x * x).sum::<f64>().sqrt();
+    let difference = norm(&mut found.iter().zip(expected).map(|(found, expected)| found - expected));
+    difference / norm(&mut expected.iter().copied())
+}
+
+fn assert_relative(found: &[f64], expected: &[f64], tolerance: f64, what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let error = (found - expected).abs();
+        assert!(
+            error <= tolerance * expected.abs() + 1e-300,
+            "{what} {index}: {found:e} is not {expected:e}"
+        );
+    }
+}
+
+/// Runs the command on the problem's files and compares everything that it writes.
+fn assert_agrees(problem: &Problem, settings: &Settings, only_log_prob: bool) {
+    let session = Session::new();
+    session.write("policy.safetensors", tensors::policy_file(&problem.target));
+    let mut logged = tensors::trajectories(problem);
+    let log_prob = problem.map(|batch, steps| {
+        let expected = answer_log_ratio(problem, batch, steps);
+        expected + log_density(&problem.target, steps)
+    });
+    if only_log_prob {
+        logged.remove("behaviour_mean");
+        logged.remove("behaviour_log_std");
+        let shape = [problem.window(), problem.batch()];
+        logged.insert("behaviour_log_prob".to_owned(), f64s(&shape, &log_prob.concat()));
+    }
+    session.write("logged.safetensors", tensors::file(&logged, &[]));
+    let mut options = options(settings);
+    if settings.weighting == Weighting::BalanceHeuristic {
+        options.push_str(" --policies");
+        for (index, batch) in problem.batches.iter().enumerate() {
+            let name = format!("behaviour-{index}.safetensors");
+            session.write(&name, tensors::policy_file(&batch.behaviour));
+            options = format!("{options} {name}");
+        }
+    }
+    let files = "--policy policy.safetensors --trajectories logged.safetensors --out estimate.safetensors";
+    let printed = session.succeed(&format!("estimate {files} {options}"));
+    let read = |name: &str| tensors::read(&session.path("estimate.safetensors"), name);
+    let expected = answer(problem, settings);
+    assert_tensors(problem, settings, &expected, &read);
+    assert_relative(&read("log_prob_behaviour"), &log_prob.concat(), WEIGHTS, "log_prob_behaviour");
+    let effective = effective_sample_size(&expected.weights.concat());
+    assert!(printed.contains(&format!("effective sample size      {effective:.2} of")), "{printed}");
+}
+
+fn answer_log_ratio(
+    problem: &Problem,
+    batch: &integration_tests::oracle::Batch,
+    steps: &[integration_tests::oracle::Step],
+) -> f64 {
+    integration_tests::oracle::log_ratio(problem, batch, steps)
+}
+
+fn assert_tensors(
+    problem: &Problem,
+    settings: &Settings,
+    expected: &Answer,
+    read: &dyn Fn(&str) -> Vec<f64>,
+) {
+    let logarithms = |found: Vec<f64>, expected: &[f64], what: &str| {
+        for (found, expected) in found.iter().zip(expected) {
+            let infinite = *expected == f64::INFINITY && *found >= 1e29;
+            let error = (found - expected).abs();
+            assert!(
+                infinite || error <= WEIGHTS * (1.0 + expected.abs()),
+                "{what}: {found} is not {expected}"
+            );
+        }
+    };
+    logarithms(read("log_second_moment"), &expected.log_second_moment, "ln D");
+    assert_relative(&read("alpha"), &expected.alpha, WEIGHTS, "alpha");
+    assert_relative(&read("lambda"), &expected.lambda, WEIGHTS, "lambda");
+    assert_relative(&read("weights"), &expected.weights.concat(), WEIGHTS, "weight");
+    assert_relative(&read("log_prob_target"), &expected.log_prob_target.concat(), WEIGHTS, "log_prob_target");
+    let mut gradient = vec![];
+    for (index, layer) in problem.target.layers.iter().enumerate() {
+        gradient.extend(read(&format!("gradient.mean.{index}.weight")));
+        gradient.extend(layer.bias.iter().flat_map(|_| read(&format!("gradient.mean.{index}.bias"))));
+    }
+    if problem.target.learned {
+        gradient.extend(read("gradient.log_std"));
+    }
+    let distance = distance(&gradient, &expected.gradient);
+    assert!(distance <= GRADIENT, "the gradient is off by {distance:e}: {settings:?}");
+}
+
+fn assert_all_agree(recipe: &Recipe, seeds: std::ops::Range<u64>) {
+    for seed in seeds {
+        let problem = recipe.problem(seed);
+        for settings in [RT_PG, SAMPLE, MIW, BH] {
+            assert_agrees(&problem, &settings, false);
+        }
+    }
+}
+
+#[test]
+fn random_problems() {
+    for seed in 0..12 {
+        let baseline = [Baseline::None, Baseline::Average, Baseline::LeaveOneOut][seed as usize % 3];
+        let problem = Recipe::random(seed).problem(seed);
+        for settings in [RT_PG, SAMPLE, MIW, BH] {
+            let settings = Settings { baseline, discount: 0.97, total: seed % 4 == 0, ..settings };
+            assert_agrees(&problem, &settings, false);
+        }
+    }
+}
+
+#[test]
+fn horizons_of_a_thousand_steps() {
+    let long = Recipe { window: 3, batch: 3, horizon: 1000, shift: 0.01, ..Recipe::default() };
+    assert_all_agree(&Recipe { early_ends: false, ..long.clone() }, 1..2);
+    assert_all_agree(&long, 2..3);
+}
+
+#[test]
+fn log_ratios_of_three_hundred_and_more() {
+    for size in [100.0, 300.0, 320.0] {
+        let recipe = Recipe { horizon: 50, shift: 0.3, log_ratio: Some(size), ..Recipe::default() };
+        assert_all_agree(&recipe, 3..5);
+        // Alone, a trajectory of weight exp(-300) still has the effective sample size 1.
+        assert_all_agree(&Recipe { window: 1, batch: 1, ..recipe }, 0..4);
+    }
+}
+
+#[test]
+fn one_trajectory_and_one_batch() {
+    for (window, batch) in [(1, 1), (1, 6), (5, 1)] {
+        assert_all_agree(&Recipe { window, batch, ..Recipe::default() }, 5..6);
+    }
+}
+
+#[test]
+fn other_coefficients_and_exponents() {
+    let problem = Recipe { shift: 0.2, learned: true, ..Recipe::default() }.problem(8);
+    let rules = [
+        Coefficients::Theoretical { second_moment: 1000.0, delta: 0.1 },
+        Coefficients::Fixed { lambda: 0.0, adaptive: false },
+        Coefficients::Fixed { lambda: 0.4, adaptive: false },
+        Coefficients::Fixed { lambda: 1.0, adaptive: false },
+    ];
+    for rule in rules {
+        for exponent in [-2.0, -1.0, -0.5, 0.0] {
+            let weighting = Weighting::PowerMean { rule, closed_form: true, exponent };
+            assert_agrees(&problem, &Settings { weighting, ..RT_PG }, false);
+        }
+    }
+}
+
+#[test]
+fn only_log_densities_of_the_behaviour() {
+    for (seed, size) in [(1, None), (2, Some(300.0))] {
+        let problem = Recipe { shift: 0.2, horizon: 40, log_ratio: size, ..Recipe::default() }.problem(seed);
+        assert_agrees(&problem, &SAMPLE, true);
+        assert_agrees(&problem, &MIW, true);
+    }
+}
+
+#[test]
+fn unequal_deviations_and_infinite_second_moments() {
+    for deviation_shift in [DeviationShift::Slight, DeviationShift::Infinite] {
+        assert_all_agree(&Recipe { deviation_shift, ..Recipe::default() }, 9..11);
+    }
+    let alone = Recipe { window: 1, deviation_shift: DeviationShift::Infinite, ..Recipe::default() };
+    assert_agrees(&alone.problem(1), &RT_PG, false);
+}

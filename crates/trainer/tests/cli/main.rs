@@ -1,0 +1,6 @@
+//! Whole sessions with the command `rtpg`: what it prints, how it exits, and what it leaves on the disk.
+
+mod session;
+mod tensors;
+
+mod estimate;
