@@ -95,8 +95,19 @@ impl Run {
     /// # Errors
     /// What [`Trainer::new`] or the file system refuse.
     pub fn start(config: &Config, device: &SelectedDevice, folder: RunFolder) -> Result<Self, TrainError> {
-        let trainer = Trainer::new(config, device)?;
-        folder.write_config(config)?;
+        Self::start_prepared(Trainer::new(config, device)?, device, folder)
+    }
+
+    /// Starts a run that is prepared already: whoever empties a folder for it knows by then that it can start.
+    ///
+    /// # Errors
+    /// What the file system refuses.
+    pub fn start_prepared(
+        trainer: Trainer,
+        device: &SelectedDevice,
+        folder: RunFolder,
+    ) -> Result<Self, TrainError> {
+        folder.write_config(trainer.config())?;
         Self::assemble(trainer, device, folder, vec![])
     }
 

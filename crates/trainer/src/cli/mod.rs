@@ -12,6 +12,7 @@ mod train;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
@@ -84,7 +85,12 @@ pub(crate) fn main() -> ExitCode {
         .with_target(false)
         .without_time()
         .init();
-    let outcome = match Arguments::parse().command {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) if error.exit_code() == 0 || error.kind() == HELP_INSTEAD => error.exit(),
+        Err(error) => return fail(&anyhow::anyhow!(one_line(&error.to_string())), 2),
+    };
+    let outcome = match arguments.command {
         Command::Train(arguments) => train::run(arguments),
         Command::Evaluate(arguments) => evaluate::run(&arguments),
         Command::Plot(arguments) => plot::run(&arguments),
@@ -109,6 +115,26 @@ pub(crate) fn main() -> ExitCode {
         Err(Failure::Run(error)) => fail(&error, 1),
         Err(Failure::Stopped) => ExitCode::from(130),
     }
+}
+
+/// What clap answers to a command without its arguments: the help, on standard error.
+const HELP_INSTEAD: ErrorKind = ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+
+/// Clap's message and its tips without the usage, on one line.
+fn one_line(message: &str) -> String {
+    let message = message.strip_prefix("error: ").unwrap_or(message);
+    let lines = message.lines().map(str::trim).filter(|line| !line.is_empty());
+    let mut joined = String::new();
+    for line in lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information")) {
+        let separator = match joined.chars().last() {
+            None => "",
+            Some(':' | ',') => " ",
+            Some(_) => "; ",
+        };
+        joined.push_str(separator);
+        joined.push_str(line);
+    }
+    joined
 }
 
 /// One line on standard error.

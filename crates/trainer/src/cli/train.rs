@@ -4,12 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use environments::registry;
-use trainer::config::{Config, Source, load};
-use trainer::device::{self, DeviceChoice};
+use trainer::config::{Source, load};
+use trainer::device::{self, DeviceChoice, SelectedDevice};
 use trainer::run::{Ending, Run, Summary};
 use trainer::run_folder::{RunFolder, RunFolderError};
-use trainer::training::TrainError;
+use trainer::training::{TrainError, Trainer};
 
 use super::progress::Progress;
 use super::{Failure, Outcome, print_line};
@@ -69,21 +68,25 @@ fn start(arguments: &Arguments, overrides: &[String]) -> Result<Run, Failure> {
     let text = arguments.config.as_deref().unwrap_or("cartpole");
     let source = Source::parse(text);
     let config = load(&source, overrides).map_err(Failure::input)?;
-    let device = select(&config)?;
-    // Before there is a folder: a simulator that is not installed leaves nothing behind.
-    registry::make(&config.environment.name).map_err(Failure::input)?;
+    let device = device::select(&config.device).map_err(Failure::input)?;
+    // The folder comes last: --force must not empty it for a run that cannot start.
+    let trainer = Trainer::new(&config, &device).map_err(start_failure)?;
     let folder = match &arguments.out {
         Some(path) => RunFolder::create(path, arguments.force),
         None => default_folder(&source, config.seed),
     };
-    Run::start(&config, &device, folder.map_err(Failure::input)?).map_err(start_failure)
+    let run = Run::start_prepared(trainer, &device, folder.map_err(Failure::input)?).map_err(start_failure)?;
+    announce(&device);
+    Ok(run)
 }
 
 fn resume(path: &Path, overrides: &[String]) -> Result<Run, Failure> {
     let folder = RunFolder::open(path).map_err(Failure::input)?;
     let config = load(&Source::File(folder.config()), overrides).map_err(Failure::input)?;
-    let device = select(&config)?;
-    Run::resume(&config, &device, folder).map_err(start_failure)
+    let device = device::select(&config.device).map_err(Failure::input)?;
+    let run = Run::resume(&config, &device, folder).map_err(start_failure)?;
+    announce(&device);
+    Ok(run)
 }
 
 /// What keeps a run from starting is wrong input, all but the operating system's refusals.
@@ -94,10 +97,9 @@ fn start_failure(error: TrainError) -> Failure {
     }
 }
 
-fn select(config: &Config) -> Result<device::SelectedDevice, Failure> {
-    let device = device::select(&config.device).map_err(Failure::input)?;
+/// Says which device computes and why.
+fn announce(device: &SelectedDevice) {
     tracing::info!("device: {}: {}", device.name, device.reason);
-    Ok(device)
 }
 
 /// The first free folder of `runs/NAME-seedS`, `runs/NAME-seedS-2`, ...

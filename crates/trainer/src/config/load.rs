@@ -60,6 +60,8 @@ impl Places {
     pub(super) fn of(&self, key: &str) -> String {
         let mut value = Some(&Value::Table(self.overrides.clone())).cloned();
         for part in key.split('.') {
+            // An element of a list stands where the list does.
+            let part = part.split('[').next().unwrap_or_default();
             value = value.and_then(|value| value.get(part).cloned());
         }
         if value.is_some() { "--set".to_owned() } else { self.place.clone() }

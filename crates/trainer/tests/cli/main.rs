@@ -3,4 +3,5 @@
 mod session;
 mod tensors;
 
+mod bad_input;
 mod estimate;

@@ -1,0 +1,168 @@
+//! Wrong input: one line that names it, exit code 2, nothing lost.
+
+use crate::session::Session;
+
+/// Every refusal, with what its line must say.
+fn assert_refused(session: &Session, cases: &[(&str, &[&str])]) {
+    for (arguments, expected) in cases {
+        let error = session.refused(arguments);
+        for part in *expected {
+            assert!(error.contains(part), "rtpg {arguments}: `{part}` is not in {error}");
+        }
+    }
+}
+
+#[test]
+fn configurations() {
+    let session = Session::new();
+    session.write("unknown.toml", "preset = \"cartpole\"\n[policy]\nhiden = [4]\n");
+    session.write("type.toml", "preset = \"cartpole\"\n[algorithm]\nbatch_size = \"ten\"\n");
+    session.write("range.toml", "preset = \"cartpole\"\n[environment]\nname = \"lqr\"\nhorizon = 0\n");
+    session.write("syntax.toml", "iterations = 3\nseed = = 4\n");
+    session.write("empty.toml", "");
+    session.write("binary.toml", [0xff, 0xfe, 0x00]);
+    assert_refused(
+        &session,
+        &[
+            ("train cartpol", &["unknown preset `cartpol`", "did you mean `cartpole`?", "pendulum"]),
+            ("train absent.toml", &["absent.toml", "No such file"]),
+            (
+                "train unknown.toml",
+                &["unknown.toml: unknown key `policy.hiden`", "did you mean `policy.hidden`?"],
+            ),
+            ("train type.toml", &["type.toml: key `algorithm.batch_size`", "expected a whole number"]),
+            ("train range.toml", &["range.toml: key `environment.horizon` is 0, expected at least 1"]),
+            ("train syntax.toml", &["syntax.toml: not valid TOML: line 2"]),
+            ("train empty.toml", &["empty.toml: key `environment`: missing field `environment`"]),
+            ("train binary.toml", &["binary.toml", "UTF-8"]),
+            ("train --set nonsense", &["--set nonsense: expected key=value"]),
+            (
+                "train --set algorithm.windw=3",
+                &["--set: unknown key `algorithm.windw`", "`algorithm.window`?"],
+            ),
+            (
+                "train --set environment.name=cartpoel",
+                &["unknown environment `cartpoel`", "did you mean `cartpole`?"],
+            ),
+            ("train --set algorithm.name=rtpg", &["unknown algorithm `rtpg`", "did you mean `rt-pg`?"]),
+            (
+                "train --set algorithm.name=bh --set policy.normalize_observations=true",
+                &["policy.normalize_observations", "set it to false"],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn values_out_of_range() {
+    let session = Session::new();
+    for (setting, expected) in [
+        ("algorithm.batch_size=0", "at least 1"),
+        ("algorithm.window=0", "at least 1"),
+        ("environment.horizon=0", "at least 1"),
+        ("iterations=0", "at least 1"),
+        ("policy.variance=0.0", "above 0"),
+        ("policy.variance=nan", "above 0"),
+        ("policy.hidden=[0]", "at least 1"),
+        ("algorithm.lambda=1.5", "between 0 and 1"),
+        ("algorithm.lambda=-0.1", "between 0 and 1"),
+        ("algorithm.lambda=nan", "between 0 and 1"),
+        ("algorithm.exponent=0.5", "at most 0"),
+        ("algorithm.discount=1.01", "between 0 and 1"),
+        ("optimizer.learning_rate=-0.1", "above 0"),
+        ("optimizer.learning_rate=nan", "above 0"),
+        ("optimizer.learning_rate=inf", "above 0"),
+        ("seed=-1", "whole number"),
+    ] {
+        let key = setting.split('=').next().unwrap();
+        let error = session.refused(&format!("train --out run --set {setting}"));
+        assert!(
+            error.starts_with(&format!("error: --set: key `{key}")) && error.contains(expected),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn arguments() {
+    let session = Session::new();
+    assert_refused(
+        &session,
+        &[
+            ("train --device tpu", &["--device", "unknown device `tpu`", "gpu:N"]),
+            ("train --device gpu:99 --out run", &["device `gpu:99` is not there", "rtpg devices"]),
+            ("train --set device=tpu", &["key `device`", "unknown device `tpu`"]),
+            ("train --seed x", &["--seed", "invalid digit"]),
+            ("train --force", &["--out"]),
+            ("train --resume run --out other", &["--resume", "--out"]),
+            ("trian", &["trian", "train"]),
+            ("train --sed 3", &["--sed", "--seed"]),
+            ("estimate --policy p", &["--trajectories"]),
+            ("estimate --policy p --trajectories t --lambda 2", &["--lambda", "between 0 and 1"]),
+            ("estimate --policy p --trajectories t --exponent 1", &["--exponent", "at most 0"]),
+            ("estimate --policy p --trajectories t --discount nan", &["--discount", "between 0 and 1"]),
+            ("evaluate run --episodes 0", &["--episodes", "1"]),
+        ],
+    );
+    #[cfg(not(feature = "cuda"))]
+    assert_refused(&session, &[("train --device cuda", &["without the backend `cuda`", "--features cuda"])]);
+    let bare = session.run("");
+    assert_eq!(bare.status.code(), Some(2), "{bare:?}");
+}
+
+#[test]
+fn folders() {
+    let session = Session::new();
+    session.run_lqr("run", "");
+    session.write("file", "a file");
+    std::fs::create_dir(session.path("foreign")).unwrap();
+    session.write("foreign/thesis.txt", "irreplaceable");
+    std::fs::create_dir(session.path("empty")).unwrap();
+    assert_refused(
+        &session,
+        &[
+            ("train lqr --out run", &["run is not empty", "--resume run", "--force"]),
+            ("train lqr --out foreign", &["foreign is not empty"]),
+            (
+                "train lqr --out foreign --force",
+                &["foreign is not the folder of a run", "--force leaves it alone"],
+            ),
+            ("train lqr --out file", &["file"]),
+            ("train lqr --out file/below", &["file/below"]),
+            ("train --resume absent", &["absent is not the folder of a run", "config.toml"]),
+            ("train --resume foreign", &["foreign is not the folder of a run"]),
+            ("train --resume file", &["file"]),
+            ("evaluate absent", &["absent: no such run or policy file"]),
+            ("evaluate foreign", &["foreign is not the folder of a run"]),
+            ("evaluate run/policy.safetensors", &["say where it acts by --environment"]),
+            ("evaluate run --environment cartpole", &["2 observation and 2 action", "cartpole has 4 and 1"]),
+            ("evaluate run --environment lqrr", &["unknown environment `lqrr`", "`lqr`?"]),
+            ("plot empty", &["empty is not the folder of a run"]),
+            ("plot absent", &["absent is not the folder of a run"]),
+        ],
+    );
+}
+
+/// `--force` removes an earlier run only when the one in its place can start.
+#[test]
+fn a_refused_run_leaves_the_earlier_one_alone() {
+    let session = Session::new();
+    session.run_lqr("run", "");
+    assert_refused(
+        &session,
+        &[
+            ("train lqr --out run --force --set environment.name=cartpoel", &["unknown environment"]),
+            (
+                "train lqr --out run --force --set algorithm.name=bh --set policy.normalize_observations=true",
+                &["bh"],
+            ),
+            ("train lqr --out run --force --device gpu:99", &["gpu:99"]),
+            ("train lqr --out run --force --set iterations=0", &["iterations"]),
+        ],
+    );
+    // A refused run leaves no folder behind, so that the next try needs no --force.
+    session.refused("train lqr --out fresh --set environment.name=cartpoel");
+    session.run_lqr("fresh", "");
+    session.succeed("train lqr --out run --force --set iterations=2 --set evaluation.interval=0");
+    assert_eq!(session.metrics("run").len(), 2);
+}
