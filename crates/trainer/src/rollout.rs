@@ -27,7 +27,7 @@ pub enum RollOutError {
     #[error(transparent)]
     Batch(#[from] BatchError),
     /// A step could not be made.
-    #[error("iteration {iteration}, trajectory {trajectory}, step {step}: {source}")]
+    #[error("iteration {iteration}, trajectory {trajectory}, step {step}")]
     Step {
         /// Iteration, from 0.
         iteration: u32,

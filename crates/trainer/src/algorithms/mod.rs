@@ -87,7 +87,7 @@ pub fn make(
         return Box::new(FusedReuse::new(algorithm, shape, parameter_count, &device.device, threads));
     }
     if config.kernels == KernelChoice::Auto && device.is_host() {
-        tracing::info!(
+        tracing::debug!(
             "no fused kernel covers this algorithm and policy: the estimator uses tensor operations"
         );
     }

@@ -167,12 +167,14 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         })?;
     }
     let result = estimate(&policy, &logged, &options, &selected.device).map_err(Failure::input)?;
-    print(&result, &logged, &selected.name);
     if let Some(path) = &arguments.out {
         let float = if precision == Precision::F64 { StoredFloat::F64 } else { StoredFloat::F32 };
         let metadata = BTreeMap::from([("format".to_owned(), "rtpg-estimate/1".to_owned())]);
         let bytes = tensor_file::to_bytes(&result.tensors, &metadata, float).map_err(Failure::run)?;
         write_atomically(path, &bytes).map_err(Failure::input)?;
+    }
+    print(&result, &logged, &selected.name);
+    if let Some(path) = &arguments.out {
         print_line(format_args!("written to {}", path.display()));
     }
     Ok(())

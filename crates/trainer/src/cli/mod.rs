@@ -84,6 +84,7 @@ pub(crate) fn main() -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .without_time()
+        .log_internal_errors(false)
         .init();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
@@ -105,7 +106,9 @@ pub(crate) fn main() -> ExitCode {
         }
         Command::Mujoco(command) => mujoco::run(&command),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "rtpg", &mut std::io::stdout());
+            let mut script = vec![];
+            clap_complete::generate(shell, &mut Arguments::command(), "rtpg", &mut script);
+            print_line(String::from_utf8_lossy(&script).trim_end());
             Ok(())
         }
     };
@@ -141,8 +144,14 @@ fn one_line(message: &str) -> String {
 
 /// One line on standard error.
 fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
-    eprintln!("error: {}", format!("{error:#}").replace('\n', " "));
+    print_message(format_args!("error: {}", format!("{error:#}").replace('\n', " ")));
     ExitCode::from(code)
+}
+
+/// Prints a line on standard error; a run does not end because nobody reads its messages.
+pub(crate) fn print_message(line: impl std::fmt::Display) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Prints a line on standard output; a closed pipe is no error.

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use trainer::metrics::MetricsRow;
 
+use super::print_message;
+
 /// Seconds between two plain lines.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -41,7 +43,11 @@ impl Progress {
                 }
                 let done = f64::from(row.iteration - *first);
                 let left = started.elapsed().as_secs_f64() / done * f64::from(*total - row.iteration);
-                eprintln!("iteration {}/{total}  {}  {left:.0} s left", row.iteration, describe(row));
+                print_message(format_args!(
+                    "iteration {}/{total}  {}  {left:.0} s left",
+                    row.iteration,
+                    describe(row)
+                ));
                 *last = Some(Instant::now());
             }
         }

@@ -11,7 +11,7 @@ use trainer::run_folder::{RunFolder, RunFolderError};
 use trainer::training::{TrainError, Trainer};
 
 use super::progress::Progress;
-use super::{Failure, Outcome, print_line};
+use super::{Failure, Outcome, print_line, print_message};
 
 /// Options of `rtpg train`.
 #[derive(Debug, clap::Args)]
@@ -149,7 +149,7 @@ fn handle_interrupt(stop: &Arc<AtomicBool>) -> Result<(), Failure> {
         if stop.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        eprintln!("stopping after this iteration; press Ctrl-C again to stop at once");
+        print_message("stopping after this iteration; press Ctrl-C again to stop at once");
     })
     .map_err(Failure::run)
 }

@@ -1,7 +1,7 @@
 //! Whole sessions with the command `rtpg`: what it prints, how it exits, and what it leaves on the disk.
 
+mod bad_input;
+mod commands;
+mod estimate;
 mod session;
 mod tensors;
-
-mod bad_input;
-mod estimate;

@@ -1,0 +1,130 @@
+//! The other commands, and commands whose readers went away.
+
+use std::process::Stdio;
+
+use crate::session::Session;
+
+#[test]
+fn evaluate_prints_one_json_document() {
+    let session = Session::new();
+    session.run_lqr("run", "");
+    let evaluate = |options: &str| -> serde_json::Value {
+        serde_json::from_str(&session.succeed(&format!("evaluate run --json {options}"))).unwrap()
+    };
+    let report = evaluate("--episodes 7");
+    assert_eq!(report["episodes"], 7);
+    assert_eq!(report["length_mean"], 10.0);
+    let mean = report["return_mean"].as_f64().unwrap();
+    assert!(report["return_min"].as_f64().unwrap() <= mean && mean <= report["return_max"].as_f64().unwrap());
+    assert!(report["return_interval"].as_f64().unwrap() > 0.0);
+    assert_eq!(evaluate("--episodes 7"), report, "the same seed");
+    assert_ne!(evaluate("--episodes 7 --seed 1"), report, "another seed");
+    assert_ne!(evaluate("--episodes 7 --stochastic"), report, "sampled actions");
+    assert!(evaluate("--episodes 1")["return_interval"].is_null());
+    assert_eq!(evaluate("--episodes 2 --horizon 4")["length_mean"], 4.0);
+    let file = session
+        .succeed("evaluate run/policy-best.safetensors --environment lqr --horizon 10 --episodes 7 --json");
+    assert_eq!(
+        serde_json::from_str::<serde_json::Value>(&file).unwrap(),
+        report,
+        "the same policy as a file"
+    );
+}
+
+#[test]
+fn plot_draws_again_what_the_run_drew() {
+    let session = Session::new();
+    session.run_lqr("run", "");
+    let drawn = session.files();
+    for file in ["run/learning_curve.svg", "run/learning_curve.png"] {
+        std::fs::remove_file(session.path(file)).unwrap();
+    }
+    let printed = session.succeed("plot run");
+    assert_eq!(printed, "run/learning_curve.svg\nrun/learning_curve.png\n");
+    assert!(session.files() == drawn, "the figures differ from the run's own");
+}
+
+#[test]
+fn lists_name_everything() {
+    let session = Session::new();
+    let list = session.succeed("list");
+    for name in ["cartpole", "pendulum", "mountain-car", "lqr", "rt-pg", "gpomdp", "reinforce", "miw", "bh"] {
+        assert!(
+            list.lines().any(|line| line.trim_start().starts_with(&format!("{name} "))),
+            "{name}: {list}"
+        );
+    }
+    let devices = session.succeed("devices");
+    assert!(devices.starts_with("backends in this program: "), "{devices}");
+    assert!(devices.lines().last().unwrap().starts_with("auto takes "), "{devices}");
+}
+
+/// The configuration that a run leaves repeats it.
+#[test]
+fn a_resolved_configuration_repeats_its_run() {
+    let session = Session::new();
+    session.run_lqr("first", "--seed 5 --set algorithm.exponent=-2.0");
+    session.succeed("train first/config.toml --out second");
+    assert_eq!(session.metrics("first"), session.metrics("second"));
+    for file in ["config.toml", "policy.safetensors", "learning_curve.svg"] {
+        let read = |run: &str| std::fs::read(session.path(run).join(file)).unwrap();
+        assert!(read("first") == read("second"), "{file}");
+    }
+}
+
+#[test]
+fn runs_without_a_name_take_the_next_free_folder() {
+    let session = Session::new();
+    let short =
+        "train lqr --device cpu --set iterations=1 --set environment.horizon=2 --set evaluation.interval=0";
+    for folder in ["runs/lqr-seed0", "runs/lqr-seed0-2", "runs/lqr-seed0-3"] {
+        let printed = session.succeed(short);
+        assert!(printed.contains(&format!("everything is in {folder}\n")), "{printed}");
+        assert!(session.path(folder).join("policy.safetensors").is_file());
+    }
+}
+
+/// Whoever reads standard output may stop at any time.
+#[test]
+fn a_closed_standard_output_is_no_error() {
+    let session = Session::new();
+    session.run_lqr("run", "");
+    for arguments in [
+        "list",
+        "devices",
+        "completions bash",
+        "--help",
+        "train --help",
+        "--version",
+        "evaluate run --json --episodes 2",
+        "plot run",
+        "train --resume run --set iterations=4",
+    ] {
+        let mut child =
+            session.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success() && !error.contains("panicked"), "rtpg {arguments}: {error}");
+    }
+}
+
+/// A run outlives the terminal that its messages went to.
+#[test]
+fn a_closed_standard_error_does_not_end_a_run() {
+    let session = Session::new();
+    let options = "lqr --device cpu --out run --set iterations=4 --set environment.horizon=5";
+    let mut child = session
+        .command(&format!("train {options}"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stderr.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(session.metrics("run").len(), 4);
+    let mut child = session.command("train absent").stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stderr.take());
+    assert_eq!(child.wait().unwrap().code(), Some(2));
+}
