@@ -273,6 +273,9 @@ fn sort_header(bytes: &mut [u8]) {
     }
 }
 
+/// How the names of temporary files start that [`write_atomically`] leaves behind when the process is killed.
+pub const TEMPORARY_PREFIX: &str = ".rtpg-";
+
 /// Writes a file so that it is there whole or not at all: temporary file in the same folder, sync, rename.
 ///
 /// # Errors
@@ -285,7 +288,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let mut file = tempfile::Builder::new().prefix(".rtpg-").tempfile_in(folder).map_err(named)?;
+    let mut file = tempfile::Builder::new().prefix(TEMPORARY_PREFIX).tempfile_in(folder).map_err(named)?;
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;

@@ -94,13 +94,17 @@ impl Checkpoint {
     /// Elements of a tensor of the given shape.
     ///
     /// # Errors
-    /// A tensor that is missing or has another shape.
+    /// A tensor that is missing, has another shape or holds a number that is not finite.
     pub fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f64>, anyhow::Error> {
         let tensor = self.tensors.get(name).ok_or_else(|| anyhow::anyhow!("no tensor `{name}`"))?;
-        if tensor.shape == shape {
-            Ok(tensor.values.clone())
-        } else {
-            Err(anyhow::anyhow!("tensor `{name}` has shape {:?}, expected {shape:?}", tensor.shape))
+        anyhow::ensure!(
+            tensor.shape == shape,
+            "tensor `{name}` has shape {:?}, expected {shape:?}",
+            tensor.shape
+        );
+        if let Some(value) = tensor.values.iter().find(|value| !value.is_finite()) {
+            anyhow::bail!("tensor `{name}` holds {value}");
         }
+        Ok(tensor.values.clone())
     }
 }

@@ -125,6 +125,10 @@ pub fn read(path: &Path) -> Result<Vec<MetricsRow>, MetricsError> {
     text.truncate(complete);
     let malformed = |reason: String| MetricsError::Malformed { path: path.to_owned(), reason };
     let mut reader = csv::Reader::from_reader(text.as_slice());
+    let header = reader.headers().map_err(|error| malformed(error.to_string()))?;
+    if !header.iter().any(|column| column == "iteration") {
+        return Err(malformed("the first line names no column `iteration`".to_owned()));
+    }
     reader.deserialize().map(|row| row.map_err(|error| malformed(error.to_string()))).collect()
 }
 

@@ -11,7 +11,7 @@ use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::device::SelectedDevice;
 use crate::figures;
-use crate::metrics::{self, MetricsRow};
+use crate::metrics::{self, MetricsError, MetricsRow};
 use crate::phases::{Phase, PhaseSeconds};
 use crate::run_folder::{MetricsWriter, RunFolder};
 use crate::training::{TrainError, Trainer};
@@ -108,22 +108,43 @@ impl Run {
         folder: RunFolder,
     ) -> Result<Self, TrainError> {
         folder.write_config(trainer.config())?;
-        Self::assemble(trainer, device, folder, vec![])
+        let mut run = Self::assemble(trainer, device, folder, vec![])?;
+        // From here on, a run that is killed can go on.
+        run.checkpoint()?;
+        Ok(run)
     }
 
-    /// Goes on with the run in `folder`; `config` is the folder's own, perhaps with more iterations.
+    /// Goes on with the run in `folder`; `config` is the folder's own, perhaps with more iterations. A run that was
+    /// killed before it recorded anything starts.
     ///
     /// # Errors
     /// A missing or damaged checkpoint, or one of another configuration.
     pub fn resume(config: &Config, device: &SelectedDevice, folder: RunFolder) -> Result<Self, TrainError> {
         let mut trainer = Trainer::new(config, device)?;
+        if !folder.checkpoint().exists() && folder.records_nothing()? {
+            return Self::start_prepared(trainer, device, folder);
+        }
         let checkpoint = Checkpoint::load(&folder.checkpoint())?;
         trainer.restore(&checkpoint)?;
         if folder.best_policy().is_file() {
             trainer.set_best_policy(PolicyState::load(&folder.best_policy())?);
         }
         let mut rows = metrics::read(&folder.metrics())?;
-        rows.retain(|row| row.iteration <= checkpoint.progress.iteration);
+        let done = checkpoint.progress.iteration;
+        rows.retain(|row| row.iteration <= done);
+        if let Some(missing) = (1..=done)
+            .zip(0..)
+            .find(|(iteration, index)| rows.get(*index).is_none_or(|row| row.iteration != *iteration))
+        {
+            return Err(TrainError::Metrics(MetricsError::Malformed {
+                path: folder.metrics(),
+                reason: format!(
+                    "iteration {} of the {done} that the checkpoint has made is not there",
+                    missing.0
+                ),
+            }));
+        }
+        folder.remove_leftovers()?;
         folder.write_config(config)?;
         Self::assemble(trainer, device, folder, rows)
     }

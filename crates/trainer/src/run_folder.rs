@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use policy_nets::tensor_file::write_atomically;
+use policy_nets::tensor_file::{TEMPORARY_PREFIX, write_atomically};
 
 use crate::config::Config;
 use crate::metrics::{self, MetricsError, MetricsRow};
@@ -71,9 +71,10 @@ impl RunFolder {
         }
         let folder = Self { path: path.to_owned() };
         if occupied {
-            if !folder.config().is_file() {
+            if !folder.config().is_file() && folder.holds_something_else()? {
                 return Err(RunFolderError::Foreign { path: path.to_owned() });
             }
+            folder.remove_leftovers()?;
             for name in FILES {
                 let file = path.join(name);
                 if file.is_dir() {
@@ -85,6 +86,45 @@ impl RunFolder {
         }
         fs_err::create_dir_all(path.join("checkpoint"))?;
         Ok(folder)
+    }
+
+    /// Whether there is anything that no run writes. A folder without it is at most what a killed run left.
+    fn holds_something_else(&self) -> Result<bool, RunFolderError> {
+        for entry in fs_err::read_dir(&self.path)? {
+            let name = entry?.file_name();
+            let name = name.to_string_lossy();
+            if !FILES.contains(&name.as_ref()) && !name.starts_with(TEMPORARY_PREFIX) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether no iteration is recorded.
+    ///
+    /// # Errors
+    /// Metrics that cannot be read.
+    pub fn records_nothing(&self) -> Result<bool, MetricsError> {
+        Ok(!self.metrics().exists() || metrics::read(&self.metrics())?.is_empty())
+    }
+
+    /// Removes temporary files that a killed run left in the middle of a write.
+    ///
+    /// # Errors
+    /// What the file system refuses.
+    pub fn remove_leftovers(&self) -> Result<(), RunFolderError> {
+        for folder in [self.path.clone(), self.path.join("checkpoint")] {
+            if !folder.is_dir() {
+                continue;
+            }
+            for entry in fs_err::read_dir(folder)? {
+                let entry = entry?;
+                if entry.file_name().to_string_lossy().starts_with(TEMPORARY_PREFIX) {
+                    fs_err::remove_file(entry.path())?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Opens the folder of an earlier run.

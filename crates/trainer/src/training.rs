@@ -385,8 +385,10 @@ impl Trainer {
             tensors.insert("normalizer.mean".to_owned(), vector(mean.to_vec()));
             tensors.insert("normalizer.sum_of_squares".to_owned(), vector(squares.to_vec()));
         }
-        self.optimizer.save(&mut tensors);
-        self.algorithm.save(&mut tensors);
+        if self.progress.iteration > 0 {
+            self.optimizer.save(&mut tensors);
+            self.algorithm.save(&mut tensors);
+        }
         Checkpoint { progress: self.progress.clone(), tensors }
     }
 
@@ -408,8 +410,10 @@ impl Trainer {
         }
         let device = self.policy.parameters().device();
         self.policy = GaussianPolicy::from_state(&self.state, &device);
-        self.optimizer.restore(&self.policy.parameters(), &mut read).map_err(mismatch)?;
-        self.algorithm.restore(&mut read).map_err(mismatch)?;
+        if checkpoint.progress.iteration > 0 {
+            self.optimizer.restore(&self.policy.parameters(), &mut read).map_err(mismatch)?;
+            self.algorithm.restore(&mut read).map_err(mismatch)?;
+        }
         self.progress = checkpoint.progress.clone();
         Ok(())
     }

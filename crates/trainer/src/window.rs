@@ -83,13 +83,19 @@ impl Ring {
 
     /// Takes back what [`position`](Self::position) gave.
     pub(crate) fn restore(&mut self, position: &[f64]) -> Result<(), anyhow::Error> {
-        let (filled, newest) = (position[0], position[1]);
+        let restored = Self { filled: position[0] as usize, newest: position[1] as usize, ..*self };
+        // A ring that is not full has never gone round: its newest batch is the last.
+        let fits = match restored.filled {
+            0 => false,
+            filled if filled < self.capacity => restored.newest + 1 == filled,
+            filled => filled == self.capacity && restored.newest < filled,
+        };
         anyhow::ensure!(
-            filled >= 1.0 && filled <= self.capacity as f64 && newest >= 0.0 && newest < filled,
-            "window.position is {position:?}, but the window holds at most {} batches",
+            fits && restored.position() == position,
+            "window.position is {position:?}, which no window of {} batches has",
             self.capacity
         );
-        (self.filled, self.newest) = (filled as usize, newest as usize);
+        *self = restored;
         Ok(())
     }
 }

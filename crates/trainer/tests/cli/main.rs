@@ -2,6 +2,8 @@
 
 mod bad_input;
 mod commands;
+mod damaged_files;
 mod estimate;
+mod interruptions;
 mod session;
 mod tensors;

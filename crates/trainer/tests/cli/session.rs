@@ -73,6 +73,15 @@ impl Session {
         self.succeed(&format!("train lqr --device cpu --out {folder} {short} {options}"));
     }
 
+    /// Replaces a line of a run's resolved configuration.
+    pub(crate) fn edit_config(&self, folder: &str, line: &str, replacement: &str) {
+        let path = self.path(folder).join("config.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.lines().any(|found| found == line), "no line `{line}` in {text}");
+        let replaced = |found: &str| if found == line { format!("{replacement}\n") } else { format!("{found}\n") };
+        std::fs::write(path, text.lines().map(replaced).collect::<String>()).unwrap();
+    }
+
     /// Rows of a run's metrics without the columns of times.
     pub(crate) fn metrics(&self, folder: &str) -> Vec<String> {
         let text = std::fs::read_to_string(self.path(folder).join("metrics.csv")).unwrap();
