@@ -166,7 +166,7 @@ impl Recipe {
         for log_std in &mut behaviour.log_std {
             *log_std = rounded(match self.deviation_shift {
                 DeviationShift::Slight => *log_std + random.random_range(-0.25..0.25),
-                DeviationShift::Infinite if index % 2 == 0 => *log_std - std::f64::consts::LN_2,
+                DeviationShift::Infinite if index.is_multiple_of(2) => *log_std - std::f64::consts::LN_2,
                 _ => *log_std,
             });
         }

@@ -76,6 +76,7 @@ impl Policy {
     }
 
     /// The policy of the same shape with the given trainable numbers.
+    #[must_use]
     pub fn with_flat(&self, flat: &[f64]) -> Self {
         let mut values = flat.iter().copied();
         let mut policy = self.clone();
