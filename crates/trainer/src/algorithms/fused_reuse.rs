@@ -11,6 +11,7 @@ use super::{Algorithm, Draw, Estimate, Restore, Saved};
 use crate::config::AlgorithmConfig;
 use crate::host_window::HostWindow;
 use crate::phases::{Phase, Phases};
+use crate::random::Streams;
 use crate::threads::Threads;
 use crate::trajectories::{BatchShape, Trajectories};
 use crate::window::ReturnRule;
@@ -40,13 +41,14 @@ impl FusedReuse {
         config: &AlgorithmConfig,
         shape: BatchShape,
         parameter_count: usize,
+        streams: Streams,
         device: &Device,
         threads: &Threads,
     ) -> Self {
         Self {
             window: HostWindow::new(config.window(), shape),
             returns: ReturnRule::new(config),
-            weighting: Weighting::new(config, parameter_count),
+            weighting: Weighting::new(config, parameter_count, streams),
             network: None,
             workspace: Workspace::default(),
             threads: threads.clone(),
@@ -56,7 +58,8 @@ impl FusedReuse {
 }
 
 impl Algorithm for FusedReuse {
-    fn plan(&mut self, _iteration: u32) -> Vec<Draw> {
+    fn plan(&mut self, iteration: u32) -> Vec<Draw> {
+        self.weighting.begin(iteration);
         vec![Draw { trajectories: self.window.shape().trajectories, parameters: None }]
     }
 

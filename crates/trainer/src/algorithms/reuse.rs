@@ -9,6 +9,7 @@ use super::weighting::{Weighting, with_diagnostics};
 use super::{Algorithm, Draw, Estimate, Restore, Saved};
 use crate::config::AlgorithmConfig;
 use crate::phases::{Phase, Phases};
+use crate::random::Streams;
 use crate::trajectories::{BatchShape, Trajectories};
 use crate::window::{ReturnRule, Window};
 
@@ -23,12 +24,18 @@ pub struct TrajectoryReuse {
 
 impl TrajectoryReuse {
     /// The estimator that `config` names, with an empty window.
-    pub fn new(config: &AlgorithmConfig, shape: BatchShape, parameter_count: usize, device: &Device) -> Self {
+    pub fn new(
+        config: &AlgorithmConfig,
+        shape: BatchShape,
+        parameter_count: usize,
+        streams: Streams,
+        device: &Device,
+    ) -> Self {
         let memory = || BalanceHeuristic::new(config.window(), shape.trajectories, parameter_count, device);
         Self {
             window: Window::new(config.window(), shape, device),
             returns: ReturnRule::new(config),
-            weighting: Weighting::new(config, parameter_count),
+            weighting: Weighting::new(config, parameter_count, streams),
             balance_heuristic: matches!(config, AlgorithmConfig::Bh(_)).then(memory),
         }
     }
@@ -55,7 +62,8 @@ impl TrajectoryReuse {
 }
 
 impl Algorithm for TrajectoryReuse {
-    fn plan(&mut self, _iteration: u32) -> Vec<Draw> {
+    fn plan(&mut self, iteration: u32) -> Vec<Draw> {
+        self.weighting.begin(iteration);
         vec![Draw { trajectories: self.window.shape().trajectories, parameters: None }]
     }
 
