@@ -162,7 +162,7 @@ mod tests {
         let mut random = streams.stream(Purpose::Initialization, 0, 0, 0);
         let policy =
             PolicyState::start(architecture, Initialization::Zero, 1.0, Deviation::Fixed, &mut random);
-        let mut evaluator = Evaluator::new(entry, 3, 200, &Threads::default()).unwrap();
+        let mut evaluator = Evaluator::new(entry, 3, 200, &Threads::new(1).unwrap()).unwrap();
         let mode = Mode::StochasticEvaluation;
         evaluator.run(&policy, streams, 4, mode).unwrap();
         let frames = evaluator.film(streams, 4, mode).unwrap();

@@ -41,19 +41,25 @@ impl FusedReuse {
         config: &AlgorithmConfig,
         shape: BatchShape,
         parameter_count: usize,
-        streams: Streams,
         device: &Device,
         threads: &Threads,
     ) -> Self {
         Self {
             window: HostWindow::new(config.window(), shape),
             returns: ReturnRule::new(config),
-            weighting: Weighting::new(config, parameter_count, streams),
+            weighting: Weighting::new(config, parameter_count),
             network: None,
             workspace: Workspace::default(),
             threads: threads.clone(),
             device: device.clone(),
         }
+    }
+
+    /// The estimator with the random streams of a run, for the noise that its configuration may ask for.
+    #[must_use]
+    pub fn with_streams(mut self, streams: Streams) -> Self {
+        self.weighting.set_streams(streams);
+        self
     }
 }
 

@@ -93,11 +93,13 @@ pub fn make(
     }
     if config.kernels == KernelChoice::Auto && device.is_host() {
         if FusedReuse::covers(algorithm, config.policy.normalize_observations) {
-            return Box::new(FusedReuse::new(algorithm, shape, parameter_count, streams, &device.device, threads));
+            let fused = FusedReuse::new(algorithm, shape, parameter_count, &device.device, threads);
+            return Box::new(fused.with_streams(streams));
         }
         tracing::info!(
             "no fused kernel covers this algorithm and policy: the estimator uses tensor operations"
         );
     }
-    Box::new(TrajectoryReuse::new(algorithm, shape, parameter_count, streams, &device.device))
+    let reuse = TrajectoryReuse::new(algorithm, shape, parameter_count, &device.device);
+    Box::new(reuse.with_streams(streams))
 }

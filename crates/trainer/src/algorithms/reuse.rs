@@ -24,20 +24,21 @@ pub struct TrajectoryReuse {
 
 impl TrajectoryReuse {
     /// The estimator that `config` names, with an empty window.
-    pub fn new(
-        config: &AlgorithmConfig,
-        shape: BatchShape,
-        parameter_count: usize,
-        streams: Streams,
-        device: &Device,
-    ) -> Self {
+    pub fn new(config: &AlgorithmConfig, shape: BatchShape, parameter_count: usize, device: &Device) -> Self {
         let memory = || BalanceHeuristic::new(config.window(), shape.trajectories, parameter_count, device);
         Self {
             window: Window::new(config.window(), shape, device),
             returns: ReturnRule::new(config),
-            weighting: Weighting::new(config, parameter_count, streams),
+            weighting: Weighting::new(config, parameter_count),
             balance_heuristic: matches!(config, AlgorithmConfig::Bh(_)).then(memory),
         }
+    }
+
+    /// The estimator with the random streams of a run, for the noise that its configuration may ask for.
+    #[must_use]
+    pub fn with_streams(mut self, streams: Streams) -> Self {
+        self.weighting.set_streams(streams);
+        self
     }
 
     /// Weights of every trajectory held, and their diagnostics. `mean` are the means of `policy`.

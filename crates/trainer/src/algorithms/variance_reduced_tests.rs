@@ -175,7 +175,11 @@ fn corrections_are_unbiased_on_the_lqr() {
                 let difference = at_current[index] - at_reference[index];
                 largest_difference = largest_difference.max(difference.abs() / error);
                 let deviation = (mean - at_current[index]).abs() / error;
-                assert!(deviation < 4.5, "{rule:?}, {index}: {mean} +- {error}, expected {}", at_current[index]);
+                assert!(
+                    deviation < 4.5,
+                    "{rule:?}, {index}: {mean} +- {error}, expected {}",
+                    at_current[index]
+                );
             }
             assert!(largest_difference > 8.0, "{rule:?}: {largest_difference}");
         }

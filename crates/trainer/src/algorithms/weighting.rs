@@ -49,18 +49,29 @@ impl DivergenceNoise {
 
 impl Weighting {
     /// The weighting that a configuration names.
-    pub(super) fn new(config: &AlgorithmConfig, parameter_count: usize, streams: Streams) -> Self {
+    pub(super) fn new(config: &AlgorithmConfig, parameter_count: usize) -> Self {
         match config {
             AlgorithmConfig::RtPg(options) => Self::PowerMean {
                 rule: options.rule(parameter_count),
                 divergence: options.divergence,
                 exponent: options.exponent,
-                noise: DivergenceNoise { deviation: options.divergence_noise, streams, iteration: 0 },
+                noise: DivergenceNoise {
+                    deviation: options.divergence_noise,
+                    streams: Streams::new(0),
+                    iteration: 0,
+                },
             },
             AlgorithmConfig::Miw(_) => Self::MultipleImportance,
             AlgorithmConfig::Bh(_) => Self::BalanceHeuristic,
             // On-policy algorithms; a variance-reduced one is made elsewhere, and without its corrections is one of them.
             _ => Self::Uniform,
+        }
+    }
+
+    /// Takes in the random streams of a run.
+    pub(super) fn set_streams(&mut self, of_run: Streams) {
+        if let Self::PowerMean { noise, .. } = self {
+            noise.streams = of_run;
         }
     }
 

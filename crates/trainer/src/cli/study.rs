@@ -44,10 +44,9 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let out = arguments.out.clone().unwrap_or_else(|| Path::new("studies").join(&name));
     let folder = StudyFolder::open(&out, &definition).map_err(failure)?;
     write_manifest(&folder, &name).map_err(failure)?;
-    let jobs = arguments.jobs.map_or_else(
-        || std::thread::available_parallelism().map_or(1, usize::from),
-        usize::from,
-    );
+    let jobs = arguments
+        .jobs
+        .map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
     let stop = Arc::new(AtomicBool::new(false));
     handle_interrupt(&stop)?;
 
@@ -76,7 +75,11 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     if finished {
         return Ok(());
     }
-    print_line(format_args!("go on with the same command: rtpg study {} --out {}", arguments.study, out.display()));
+    print_line(format_args!(
+        "go on with the same command: rtpg study {} --out {}",
+        arguments.study,
+        out.display()
+    ));
     Err(Failure::Stopped)
 }
 
@@ -189,7 +192,10 @@ impl Progress {
                     let pace = (state.done - state.found).max(1) as f64 / started.elapsed().as_secs_f64();
                     let left = total.saturating_sub(state.done) as f64 / pace;
                     let finished = state.finished;
-                    eprintln!("{finished} of {runs} runs, {:.0}% of all trajectories, {left:.0} s left", 100.0 * share);
+                    eprintln!(
+                        "{finished} of {runs} runs, {:.0}% of all trajectories, {left:.0} s left",
+                        100.0 * share
+                    );
                 }
             }
         }

@@ -247,7 +247,10 @@ mod tests {
         assert_eq!([127, 128, 1279, 1280].map(|budget| gpomdp.iterations_within(budget)), [0, 1, 9, 10]);
         // 110, then 10 each, and 110 again in the eleventh iteration.
         let svrpg = AlgorithmConfig::Svrpg(EpochConfig::default());
-        assert_eq!([109, 110, 119, 200, 309, 310].map(|budget| svrpg.iterations_within(budget)), [0, 1, 1, 10, 10, 11]);
+        assert_eq!(
+            [109, 110, 119, 200, 309, 310].map(|budget| svrpg.iterations_within(budget)),
+            [0, 1, 1, 10, 10, 11]
+        );
         assert_eq!(svrpg.iterations_within(20_000), 1000);
         let storm = AlgorithmConfig::StormPg(MomentumConfig::default());
         assert_eq!(storm.iterations_within(10_100), 1000);

@@ -9,8 +9,8 @@ use toml::{Table, Value};
 use super::error::nearest;
 use super::{
     AdamConfig, AlgorithmConfig, CheckpointConfig, Config, ConfigError, ConstantConfig, DefensiveConfig,
-    EnvironmentConfig, EpochConfig, EvaluationConfig, KernelChoice, MomentumConfig, OnPolicyConfig, OptimizerConfig,
-    PolicyConfig, PowerMeanConfig, SwitchConfig, WindowConfig, check, presets,
+    EnvironmentConfig, EpochConfig, EvaluationConfig, KernelChoice, MomentumConfig, OnPolicyConfig,
+    OptimizerConfig, PolicyConfig, PowerMeanConfig, SwitchConfig, WindowConfig, check, presets,
 };
 use crate::device::DeviceChoice;
 
@@ -284,7 +284,11 @@ fn take_name(
     Err(ConfigError::Type { place: places.of(&key), key, reason })
 }
 
-pub(crate) fn from_table<T: DeserializeOwned>(table: Table, parent: &str, places: &Places) -> Result<T, ConfigError> {
+pub(crate) fn from_table<T: DeserializeOwned>(
+    table: Table,
+    parent: &str,
+    places: &Places,
+) -> Result<T, ConfigError> {
     serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
         let path = error.path().to_string();
         let message = error.inner().message().trim().to_owned();

@@ -85,7 +85,7 @@ pub enum StudyError {
         /// The run.
         run: String,
         /// The reason.
-        source: TrainError,
+        source: Box<TrainError>,
     },
     /// The device was refused.
     #[error(transparent)]
@@ -114,7 +114,9 @@ impl StudyError {
     /// Whether the user can mend it by other input.
     pub fn is_input(&self) -> bool {
         match self {
-            Self::Run { source, .. } => matches!(source, TrainError::Environment(_) | TrainError::Options(_)),
+            Self::Run { source, .. } => {
+                matches!(**source, TrainError::Environment(_) | TrainError::Options(_))
+            }
             Self::Unknown { .. }
             | Self::Config(_)
             | Self::Value { .. }

@@ -111,7 +111,7 @@ fn make(
     stop: &AtomicBool,
     observe: &(dyn Fn(Event<'_>) + Sync),
 ) -> Result<bool, StudyError> {
-    let failed = |source: TrainError| StudyError::Run { run: planned.name.clone(), source };
+    let failed = |source: TrainError| StudyError::Run { run: planned.name.clone(), source: Box::new(source) };
     let path = folder.run(planned);
     let mut run = None;
     if folder.state(planned) == State::Begun {
@@ -126,12 +126,11 @@ fn make(
             }
         }
     }
-    let mut run = match run {
-        Some(run) => run,
-        None => {
-            let run_folder = RunFolder::create(&path, false).map_err(TrainError::from).map_err(failed)?;
-            Run::start(&planned.config, device, run_folder).map_err(failed)?
-        }
+    let mut run = if let Some(run) = run {
+        run
+    } else {
+        let run_folder = RunFolder::create(&path, false).map_err(TrainError::from).map_err(failed)?;
+        Run::start(&planned.config, device, run_folder).map_err(failed)?
     };
     // Where chance decides about batches, the count is scaled to the expected total.
     let iterations = u64::from(planned.config.iterations);

@@ -63,8 +63,8 @@ impl StudyFolder {
         let table = |definition: &Definition| Table::try_from(definition).unwrap_or_default();
         if file.is_file() {
             let text = fs_err::read_to_string(&file)?;
-            let found: Table = toml::from_str(&text)
-                .map_err(|_| StudyError::Foreign { path: path.to_owned() })?;
+            let found: Table =
+                toml::from_str(&text).map_err(|_| StudyError::Foreign { path: path.to_owned() })?;
             let differences = differences(&found, &table(definition));
             if !differences.is_empty() {
                 let difference = differences.join(", ");

@@ -155,7 +155,7 @@ pub(super) fn hash(config: &Config) -> String {
 
 /// SHA-256 in hexadecimal digits.
 pub(super) fn hexadecimal(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(bytes).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// Lower-case letters, digits and single hyphens.

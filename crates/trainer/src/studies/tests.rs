@@ -139,7 +139,10 @@ fn finished_runs_are_never_made_again_and_damaged_ones_are() {
     let (execution, notices) = make(&plan, &results);
     assert_eq!(execution, Execution { found: 1, made: 3, left: 0 });
     assert_eq!(notices.len(), 3);
-    assert!(notices[0].contains("metrics.csv is not what the run wrote; the run is made again"), "{notices:?}");
+    assert!(
+        notices[0].contains("metrics.csv is not what the run wrote; the run is made again"),
+        "{notices:?}"
+    );
     let after: Vec<_> = (0..4).map(rows).collect();
     assert_eq!(before[3], after[3]);
     for run in 0..3 {
@@ -187,7 +190,8 @@ fn reports_hold_every_point_and_every_algorithm() {
     let points: u32 = plan.runs.iter().map(|run| run.config.iterations).sum();
     let text = std::fs::read_to_string(results.file("results.csv")).unwrap();
     assert_eq!(text.lines().count(), 1 + points as usize);
-    for name in ["summary.csv", "summary.md", "curves.svg", "curves.png", "threshold.svg", "sensitivity.svg"] {
+    for name in ["summary.csv", "summary.md", "curves.svg", "curves.png", "threshold.svg", "sensitivity.svg"]
+    {
         assert!(results.file(name).is_file(), "{name}");
     }
     assert_eq!(report(&plan, &results).unwrap(), table);
@@ -203,7 +207,10 @@ fn another_study_or_a_stranger_in_the_folder_is_refused() {
     StudyFolder::open(&out, &more.definition).unwrap();
     let other = study(folder.path(), SMALL, &["budget=80", "settings.policy.variance=0.2"]).unwrap();
     let message = StudyFolder::open(&out, &other.definition).unwrap_err().to_string();
-    assert!(message.ends_with("another study (they differ in budget, settings); name another --out"), "{message}");
+    assert!(
+        message.ends_with("another study (they differ in budget, settings); name another --out"),
+        "{message}"
+    );
     let message = StudyFolder::open(folder.path(), &plan.definition).unwrap_err().to_string();
     assert!(message.contains("not the folder of a study"), "{message}");
 }
@@ -227,7 +234,10 @@ fn wrong_studies_are_refused_with_the_place_and_the_key() {
     assert!(message.starts_with("study small, algorithm `DEF-PG`: key `algorithm.name`"), "{message}");
     assert!(message.contains("did you mean `def-pg`?"), "{message}");
     let message = refused(&SMALL.replace("snapshot_probability", "window"), &[]);
-    assert!(message.starts_with("study small, algorithm `DEF-PG`: unknown key `algorithm.window`"), "{message}");
+    assert!(
+        message.starts_with("study small, algorithm `DEF-PG`: unknown key `algorithm.window`"),
+        "{message}"
+    );
     let message = refused(&SMALL.replace("DEF-PG", "RT-PG, 2"), &[]);
     assert!(message.contains("two algorithms are labelled `RT-PG, 2`"), "{message}");
     let message = refused(&SMALL.replace("horizon", "horzon"), &[]);

@@ -1,5 +1,7 @@
 //! Bias, variance and mean squared error of gradient estimates, and their tables and figures.
 
+use std::fmt::Write as _;
+
 use rand::Rng;
 use serde::Serialize;
 
@@ -110,21 +112,18 @@ struct ComponentRow<'a> {
 ///
 /// # Errors
 /// What the file system refuses, or estimates that are not finite.
-pub fn report(
-    definition: &Definition,
-    folder: &StudyFolder,
-    all: &[Samples],
-) -> Result<String, StudyError> {
+pub fn report(definition: &Definition, folder: &StudyFolder, all: &[Samples]) -> Result<String, StudyError> {
     let mut generator = Streams::new(definition.seed).stream(Purpose::Study, u32::MAX, 0, 0);
     let mut summary = csv::Writer::from_writer(vec![]);
     let mut components = csv::Writer::from_writer(vec![]);
     let mut markdown = String::new();
     for (environment, environment_name) in definition.environments.iter().enumerate() {
-        markdown.push_str(&format!(
+        let _ = write!(
+            markdown,
             "{} ({environment_name})\n\n| algorithm | fresh | used | variance | squared bias | mean squared error | \
              ratio |\n|---|---|---|---|---|---|---|\n",
             definition.title
-        ));
+        );
         let mut bars = vec![];
         let mut measured = vec![];
         for samples in all.iter().filter(|samples| samples.environment == environment) {
@@ -136,8 +135,9 @@ pub fn report(
         for (samples, measured) in &measured {
             let algorithm = label(samples);
             let (variance, error) = (measured.variance, measured.mean_squared_error);
-            markdown.push_str(&format!(
-                "| {algorithm} | {} | {} | {:.4} [{:.4}, {:.4}] | {:.4} | {:.4} [{:.4}, {:.4}] | {:.3} |\n",
+            let _ = writeln!(
+                markdown,
+                "| {algorithm} | {} | {} | {:.4} [{:.4}, {:.4}] | {:.4} | {:.4} [{:.4}, {:.4}] | {:.3} |",
                 samples.fresh,
                 samples.used,
                 variance.value,
@@ -148,7 +148,7 @@ pub fn report(
                 error.lower,
                 error.upper,
                 error.value / reference,
-            ));
+            );
             summary.serialize(SummaryRow {
                 algorithm,
                 environment: environment_name,
@@ -175,16 +175,22 @@ pub fn report(
                 })?;
             }
             let interval = Some((error.lower.max(0.0), error.upper.max(0.0)));
-            bars.push(Bar { label: algorithm.to_owned(), value: error.value.max(0.0), interval, runs: vec![] });
+            bars.push(Bar {
+                label: algorithm.to_owned(),
+                value: error.value.max(0.0),
+                interval,
+                runs: vec![],
+            });
         }
         let norm = measured.first().map_or(f64::NAN, |(_, measured)| measured.squared_norm);
-        markdown.push_str(&format!("\nSquared norm of the true gradient: {norm:.4}. "));
-        markdown.push_str(&format!(
+        let _ = write!(markdown, "\nSquared norm of the true gradient: {norm:.4}. ");
+        let _ = write!(
+            markdown,
             "Over {} repetitions, with 95% bootstrap intervals; sums over parameters. Ratios of mean squared errors are \
              to {}.\n\n",
             definition.runs,
             definition.reference()
-        ));
+        );
         let figure = ThresholdBars {
             title: definition.title.clone(),
             x_label: "mean squared error of the gradient estimate".to_owned(),

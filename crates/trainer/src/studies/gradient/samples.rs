@@ -68,8 +68,12 @@ impl<'a> Frozen<'a> {
     ) -> Result<Self, StudyError> {
         let iterations = definition.frozen.as_ref().map_or(0, |frozen| frozen.iterations);
         let place = format!("study {name}");
-        let config = configuration(&place, definition, environment, None, definition.seed, iterations.max(1))?;
-        let run = |source: TrainError| StudyError::Run { run: format!("{place}, frozen parameters"), source };
+        let config =
+            configuration(&place, definition, environment, None, definition.seed, iterations.max(1))?;
+        let run = |source: TrainError| StudyError::Run {
+            run: format!("{place}, frozen parameters"),
+            source: Box::new(source),
+        };
         let device = device::select(&config.device)?;
         let mut longest = 1;
         for entry in 0..definition.algorithm.len() {
@@ -180,7 +184,7 @@ impl<'a> Frozen<'a> {
     }
 
     fn failed(&self, label: &str, source: TrainError) -> StudyError {
-        StudyError::Run { run: format!("study {}, `{label}`", self.name), source }
+        StudyError::Run { run: format!("study {}, `{label}`", self.name), source: Box::new(source) }
     }
 
     /// One estimate at the last parameters, from batches at the last `length` of them.
@@ -200,8 +204,7 @@ impl<'a> Frozen<'a> {
         let states = &self.path[self.path.len().saturating_sub(length)..];
         let parameter_count = states[0].flat_parameters().len();
         let device = &self.device.device;
-        let mut algorithm =
-            algorithms::make(config, shape, parameter_count, streams, &self.device, threads);
+        let mut algorithm = algorithms::make(config, shape, parameter_count, streams, &self.device, threads);
         let mut phases = Phases::default();
         let mut fresh = vec![];
         let mut gradient = None;

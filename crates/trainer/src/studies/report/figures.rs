@@ -26,7 +26,11 @@ pub(super) fn draw(
     let several = plan.definition.environments.len() > 1;
     for (index, name) in plan.definition.environments.iter().enumerate() {
         let suffix = if several { format!("-{}", crate::studies::plan::slug(name)) } else { String::new() };
-        let title = if several { format!("{}: {name}", plan.definition.title) } else { plan.definition.title.clone() };
+        let title = if several {
+            format!("{}: {name}", plan.definition.title)
+        } else {
+            plan.definition.title.clone()
+        };
         let rows: Vec<&Row> = rows.iter().filter(|row| row.environment == index).collect();
         if rows.is_empty() {
             continue;
@@ -37,8 +41,14 @@ pub(super) fn draw(
             bars.write_png(folder.file(&format!("threshold{suffix}.png")))?;
         }
         if plan.definition.position_label.is_some() {
-            let of = |measure: fn(&Row) -> Option<Estimate>, label| sensitivity(plan, &title, &rows, measure, label);
-            write(folder, &format!("sensitivity{suffix}"), &of(|row| Some(row.final_return), "final return"))?;
+            let of = |measure: fn(&Row) -> Option<Estimate>, label| {
+                sensitivity(plan, &title, &rows, measure, label)
+            };
+            write(
+                folder,
+                &format!("sensitivity{suffix}"),
+                &of(|row| Some(row.final_return), "final return"),
+            )?;
             let reached = of(|row| Some(row.to_threshold.as_ref()?.1), "fresh trajectories to the threshold");
             if reached.series.iter().any(|series| series.y.iter().any(|value| value.is_finite())) {
                 write(folder, &format!("sensitivity-threshold{suffix}"), &reached)?;
@@ -90,8 +100,11 @@ fn comparison(
         Horizontal::Trajectories => "fresh trajectories",
         Horizontal::Seconds => "seconds",
     };
-    let reference_lines =
-        definition.threshold.map(|threshold| ReferenceLine::new("threshold", threshold)).into_iter().collect();
+    let reference_lines = definition
+        .threshold
+        .map(|threshold| ReferenceLine::new("threshold", threshold))
+        .into_iter()
+        .collect();
     Ok(Figure {
         title: title.to_owned(),
         x_label: x_label.to_owned(),

@@ -1,11 +1,14 @@
 //! `results.csv`, `summary.csv` and `summary.md`.
 
+use std::fmt::Write as _;
+
 use rand::Rng;
 use serde::Serialize;
 
 use super::Curve;
 use crate::statistics::{
-    Aggregate, Bootstrap, Estimate, Scores, bootstrap_improvement, bootstrap_interval, mean, student_t_interval,
+    Aggregate, Bootstrap, Estimate, Scores, bootstrap_improvement, bootstrap_interval, mean,
+    student_t_interval,
 };
 use crate::studies::{Interval, Plan, StudyError};
 
@@ -40,10 +43,12 @@ pub(super) fn summarize(
     let mut rows = vec![];
     for (environment, environment_name) in definition.environments.iter().enumerate() {
         let of = |entry: usize| {
-            let belongs = move |curve: &&Curve<'_>| curve.run.entry == entry && curve.run.environment == environment;
+            let belongs =
+                move |curve: &&Curve<'_>| curve.run.entry == entry && curve.run.environment == environment;
             curves.iter().filter(belongs).collect::<Vec<_>>()
         };
-        let areas = |runs: &[&Curve<'_>]| runs.iter().map(|curve| curve.area()).collect::<Result<Vec<_>, _>>();
+        let areas =
+            |runs: &[&Curve<'_>]| runs.iter().map(|curve| curve.area()).collect::<Result<Vec<_>, _>>();
         for (entry, description) in definition.algorithm.iter().enumerate() {
             let runs = of(entry);
             if runs.is_empty() {
@@ -201,30 +206,32 @@ pub(super) fn markdown(plan: &Plan, rows: &[Row]) -> String {
     for (index, environment) in definition.environments.iter().enumerate() {
         let rows: Vec<&Row> = rows.iter().filter(|row| row.environment == index).collect();
         let reference = rows.iter().find(|row| row.label == definition.reference());
-        text.push_str(&format!("{} ({environment})\n\n", definition.title));
+        let _ = write!(text, "{} ({environment})\n\n", definition.title);
         text.push_str("| algorithm | fresh an iteration | runs | final return | mean return ");
         let threshold = definition.threshold;
         if let Some(threshold) = threshold {
-            text.push_str(&format!("| trajectories to {threshold} | ratio "));
+            let _ = write!(text, "| trajectories to {threshold} | ratio ");
         }
         text.push_str("| P(improvement) | seconds a run |\n|---|---|---|---|---|---|---|");
         text.push_str(if threshold.is_some() { "---|---|\n" } else { "\n" });
         for row in &rows {
             let failed = if row.failures > 0 { format!(" ({} failed)", row.failures) } else { String::new() };
-            text.push_str(&format!(
+            let _ = write!(
+                text,
                 "| {} | {} | {}{failed} | {} | {} ",
                 row.label,
                 compact(row.batch),
                 row.runs,
                 interval(row.final_return, 1),
                 interval(row.area, 1),
-            ));
+            );
             if let Some((runs, estimate)) = &row.to_threshold {
                 let ratio = reference
                     .and_then(|reference| reference.to_threshold.as_ref())
                     .map(|(_, other)| estimate.value / other.value)
                     .filter(|ratio| ratio.is_finite());
-                text.push_str(&format!(
+                let _ = write!(
+                    text,
                     "| {}{} | {} ",
                     interval(*estimate, 0),
                     if reached(runs) < runs.len() {
@@ -233,10 +240,10 @@ pub(super) fn markdown(plan: &Plan, rows: &[Row]) -> String {
                         String::new()
                     },
                     ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}")),
-                ));
+                );
             }
             let improvement = row.improvement.map_or_else(|| "-".to_owned(), |value| interval(value, 2));
-            text.push_str(&format!("| {improvement} | {:.1} |\n", row.seconds));
+            let _ = writeln!(text, "| {improvement} | {:.1} |", row.seconds);
         }
         text.push('\n');
     }
