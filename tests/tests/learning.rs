@@ -100,7 +100,8 @@ fn sampled_gradients(config: &Config, state: &PolicyState, horizon: usize, batch
     let entry = registry::find("lqr").unwrap();
     let mut roll_out = RollOut::new(entry, config.algorithm.batch_size(), horizon, &threads).unwrap();
     let policy = GaussianPolicy::from_state(state, &device.device);
-    let mut algorithm = algorithms::make(config, roll_out.shape(), 4, &device, &threads);
+    let mut algorithm =
+        algorithms::make(config, roll_out.shape(), 4, Streams::new(config.seed), &device, &threads);
     let mut fresh = Trajectories::zeros(roll_out.shape());
     let sample = |iteration| {
         let sampling = Sampling {

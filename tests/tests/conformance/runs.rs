@@ -9,6 +9,7 @@ use trainer::config::{
 };
 use trainer::device::SelectedDevice;
 use trainer::phases::Phases;
+use trainer::random::Streams;
 use trainer::threads::Threads;
 use trainer::trajectories::{BatchShape, Trajectories};
 
@@ -62,7 +63,14 @@ fn assert_run_conforms(
         action_size: recipe.action_size,
     };
     let parameters = batches[0].behaviour.flat().len();
-    let mut algorithm = algorithms::make(config, shape, parameters, device, &Threads::new(2).unwrap());
+    let mut algorithm = algorithms::make(
+        config,
+        shape,
+        parameters,
+        Streams::new(config.seed),
+        device,
+        &Threads::new(2).unwrap(),
+    );
     for iteration in 0..batches.len() {
         let name = format!(
             "{} with {:?} kernels at iteration {iteration} on {}",

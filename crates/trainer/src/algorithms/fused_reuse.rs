@@ -13,6 +13,7 @@ use super::{Algorithm, Draw, Estimate, Restore, Saved};
 use crate::config::AlgorithmConfig;
 use crate::host_window::HostWindow;
 use crate::phases::{Phase, Phases};
+use crate::random::Streams;
 use crate::threads::Threads;
 use crate::trajectories::{BatchShape, Trajectories};
 use crate::window::ReturnRule;
@@ -55,10 +56,18 @@ impl FusedReuse {
             device: device.clone(),
         }
     }
+
+    /// The estimator with the random streams of a run, for the noise that its configuration may ask for.
+    #[must_use]
+    pub fn with_streams(mut self, streams: Streams) -> Self {
+        self.weighting.set_streams(streams);
+        self
+    }
 }
 
 impl Algorithm for FusedReuse {
-    fn plan(&mut self, _iteration: u32) -> Vec<Draw> {
+    fn plan(&mut self, iteration: u32) -> Vec<Draw> {
+        self.weighting.begin(iteration);
         vec![Draw { trajectories: self.window.shape().trajectories, parameters: None }]
     }
 
