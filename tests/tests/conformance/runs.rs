@@ -23,6 +23,8 @@ use crate::support::{devices, host, policy_state};
 fn algorithms_over_a_run() {
     let recipe = Recipe { batch: 4, horizon: 12, shift: 0.05, ..Recipe::default() };
     let learned = Recipe { learned: true, hidden: vec![], ..recipe.clone() };
+    // Log-ratios of several tens, up to the hundreds.
+    let distant = Recipe { shift: 0.6, horizon: 40, ..recipe.clone() };
     let on_policy = OnPolicyConfig { batch_size: 4, discount: 0.9, ..OnPolicyConfig::default() };
     let window = WindowConfig { batch_size: 4, window: 3, discount: 0.9, ..WindowConfig::default() };
     let rt_pg = PowerMeanConfig { batch_size: 4, window: 3, discount: 0.9, ..PowerMeanConfig::default() };
@@ -33,7 +35,7 @@ fn algorithms_over_a_run() {
         (AlgorithmConfig::Miw(window), 3, Weighting::MultipleImportance, false),
         (AlgorithmConfig::Bh(window), 3, Weighting::BalanceHeuristic, false),
     ];
-    for (seed, recipe) in [recipe, learned].into_iter().enumerate() {
+    for (seed, recipe) in [recipe, learned, distant].into_iter().enumerate() {
         for device in devices() {
             for (config, capacity, weighting, total) in &cases {
                 let settings = Settings { weighting: *weighting, discount: 0.9, total: *total, ..PLAIN };
