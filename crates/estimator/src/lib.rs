@@ -16,6 +16,7 @@
 //! The formulas are those of docs/method.md, with their numbers.
 
 mod coefficients;
+mod correction;
 mod diagnostics;
 mod divergence;
 mod numeric;
@@ -24,12 +25,15 @@ mod returns;
 mod weights;
 
 pub use coefficients::{CoefficientRule, Coefficients, MixtureRule};
+pub use correction::{
+    RatioScope, correction_weights, cumulative_log_ratios, defensive_weights, weighted_step_returns,
+};
 pub use diagnostics::{Diagnostics, DiagnosticsReport};
 pub use divergence::{
     DivergenceEstimator, closed_form_log_second_moment, log_second_moment, sample_log_second_moment,
 };
 pub use numeric::{LOG_ZERO, log_sum_exp, step_mask};
-pub use ratio::{LoggedActions, log_ratio};
+pub use ratio::{LoggedActions, log_ratio, step_log_ratios};
 pub use returns::{Baseline, StepReturn, step_coefficients, step_returns, step_returns_in_place, surrogate};
 pub use weights::{
     balance_heuristic_weights, clipped_weights, multiple_importance_weights, power_mean_weights,

@@ -28,7 +28,7 @@ pub fn log_sum_exp<const D: usize>(values: Tensor<D>, axis: usize) -> Tensor<D> 
 }
 
 /// `ln(exp(left) + exp(right))`, elementwise.
-pub(crate) fn log_add_exp(left: Tensor<2>, right: Tensor<2>) -> Tensor<2> {
+pub(crate) fn log_add_exp<const D: usize>(left: Tensor<D>, right: Tensor<D>) -> Tensor<D> {
     let larger = left.clone().max_pair(right.clone());
     let difference = left.min_pair(right) - larger.clone();
     larger + difference.exp().log1p()
@@ -40,6 +40,12 @@ pub(crate) fn smallest_normal(dtype: DType) -> f64 {
 }
 
 /// The largest argument of `exp` that stays finite, with room for a sum of a few thousand terms.
-pub(crate) fn largest_exponent(dtype: DType) -> f64 {
+fn largest_exponent(dtype: DType) -> f64 {
     if dtype == DType::F64 { 700.0 } else { 80.0 }
+}
+
+/// `exp`, which saturates just below the overflow of the device's float type.
+pub(crate) fn saturating_exp<const D: usize>(exponents: Tensor<D>) -> Tensor<D> {
+    let largest = largest_exponent(exponents.dtype());
+    exponents.clamp(LOG_ZERO, largest).exp()
 }

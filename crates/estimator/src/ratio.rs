@@ -35,6 +35,19 @@ pub struct LoggedActions {
 /// # Shapes
 /// `target_mean`: `[window, batch, time, action]`; `target_log_std`: `[action]`; result: `[window, batch]`.
 pub fn log_ratio(target_mean: Tensor<4>, target_log_std: Tensor<1>, logged: &LoggedActions) -> Tensor<2> {
+    let [window, batch, _, _] = target_mean.dims();
+    step_log_ratios(target_mean, target_log_std, logged).sum_dim(2).reshape([window, batch])
+}
+
+/// The terms of [`log_ratio`]: `ln pi_b(a|s) - ln pi_t(a|s)` of every step, 0 at padded ones.
+///
+/// # Shapes
+/// `target_mean`: `[window, batch, time, action]`; `target_log_std`: `[action]`; result: `[window, batch, time]`.
+pub fn step_log_ratios(
+    target_mean: Tensor<4>,
+    target_log_std: Tensor<1>,
+    logged: &LoggedActions,
+) -> Tensor<3> {
     let [window, batch, time, action] = target_mean.dims();
     let behaviour_log_std = logged.behaviour_log_std.clone().reshape([window, 1, 1, action]);
     let target_log_std = target_log_std.reshape([1, 1, 1, action]);
@@ -48,6 +61,5 @@ pub fn log_ratio(target_mean: Tensor<4>, target_log_std: Tensor<1>, logged: &Log
     let sum = from_target * target_scale + from_behaviour * behaviour_scale;
     let terms = (difference * sum).mul_scalar(0.5) + (target_log_std - behaviour_log_std);
 
-    let steps = terms.sum_dim(3).reshape([window, batch, time]) * logged.mask.clone();
-    steps.sum_dim(2).reshape([window, batch])
+    terms.sum_dim(3).reshape([window, batch, time]) * logged.mask.clone()
 }

@@ -5,7 +5,7 @@
 use burn::tensor::Tensor;
 
 use crate::coefficients::Coefficients;
-use crate::numeric::{LOG_ZERO, largest_exponent, log_add_exp, log_sum_exp};
+use crate::numeric::{LOG_ZERO, log_add_exp, log_sum_exp, saturating_exp};
 
 /// Power-mean-corrected multiple importance weights (MPM), docs/method.md, equation 12:
 ///
@@ -62,9 +62,4 @@ fn log_complement(log_lambda: Tensor<2>) -> Tensor<2> {
     let is_one = log_lambda.clone().greater_equal_scalar(0.0);
     let lambda = log_lambda.exp().mask_fill(is_one.clone(), 0.0);
     lambda.neg().log1p().mask_fill(is_one, LOG_ZERO)
-}
-
-fn saturating_exp(log_weights: Tensor<2>) -> Tensor<2> {
-    let largest = largest_exponent(log_weights.dtype());
-    log_weights.clamp(LOG_ZERO, largest).exp()
 }

@@ -23,6 +23,8 @@ pub enum Purpose {
     Dynamics = 3,
     /// Choices that an algorithm makes (which policy to sample from, when to take a snapshot).
     Algorithm = 4,
+    /// Seeds of a study's runs.
+    Study = 5,
     /// Initial states of evaluation.
     EvaluationReset = 129,
     /// Action noise of evaluation.

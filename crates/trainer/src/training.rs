@@ -9,9 +9,9 @@ use estimator::DiagnosticsReport;
 use policy_nets::tensor_file::HostTensor;
 use policy_nets::{GaussianPolicy, Normalizer, PolicyState};
 
-use crate::algorithms::{self, Algorithm, Draw, Estimate};
+use crate::algorithms::{self, Algorithm, Estimate};
 use crate::checkpoint::{Checkpoint, CheckpointError, Progress};
-use crate::config::{AlgorithmConfig, Config};
+use crate::config::Config;
 use crate::device::SelectedDevice;
 use crate::evaluation::Evaluator;
 use crate::memory::{MemoryNeed, available, format_bytes};
@@ -19,8 +19,9 @@ use crate::metrics::{MetricsError, MetricsRow};
 use crate::optimizer::Optimizer;
 use crate::phases::{Phase, Phases};
 use crate::random::{Purpose, Streams};
-use crate::rollout::{Mode, RollOut, RollOutError, Sampling};
+use crate::rollout::{Mode, RollOutError};
 use crate::run_folder::RunFolderError;
+use crate::sampler::Sampler;
 use crate::threads::Threads;
 use crate::trajectories::{BatchShape, Trajectories};
 
@@ -106,14 +107,12 @@ pub enum TrainError {
 pub struct Trainer {
     config: Config,
     entry: Entry,
-    horizon: usize,
-    threads: Threads,
     streams: Streams,
     policy: GaussianPolicy,
     state: PolicyState,
     algorithm: Box<dyn Algorithm>,
     optimizer: Optimizer,
-    roll_outs: BTreeMap<usize, RollOut>,
+    sampler: Sampler,
     fresh: Vec<Trajectories>,
     evaluator: Option<Evaluator>,
     best: Option<PolicyState>,
@@ -140,12 +139,12 @@ impl Trainer {
         device: &SelectedDevice,
     ) -> Result<Self, TrainError> {
         let horizon = config.environment.horizon.unwrap_or(entry.horizon);
-        if config.policy.normalize_observations && matches!(config.algorithm, AlgorithmConfig::Bh(_)) {
-            return Err(TrainError::Options(
-                "policy.normalize_observations = true does not go with algorithm `bh`, which evaluates old policies \
-                 whose normalizers are gone; set it to false"
-                    .to_owned(),
-            ));
+        if config.policy.normalize_observations && config.algorithm.evaluates_earlier_policies() {
+            return Err(TrainError::Options(format!(
+                "policy.normalize_observations = true does not go with algorithm `{}`, which evaluates earlier \
+                 policies whose normalizers are gone; set it to false",
+                config.algorithm.name()
+            )));
         }
         let threads = Threads::new(config.threads)?;
         let streams = Streams::new(config.seed);
@@ -169,23 +168,22 @@ impl Trainer {
         check_memory(config, shape, &state, device)?;
         let policy = GaussianPolicy::from_state(&state, &device.device);
         let parameter_count = state.flat_parameters().len();
-        let algorithm = algorithms::make(config, shape, parameter_count, device, &threads);
+        let algorithm = algorithms::make(config, shape, parameter_count, streams, device, &threads);
         let evaluator = match config.evaluation.interval {
             0 => None,
             _ => Some(Evaluator::new(&entry, config.evaluation.episodes, horizon, &threads)?),
         };
-        let roll_out = RollOut::new(&entry, shape.trajectories, horizon, &threads)?;
+        let mut sampler = Sampler::new(entry, horizon, &threads);
+        sampler.prepare(shape.trajectories)?;
         Ok(Self {
             config: config.clone(),
             entry,
-            horizon,
-            threads,
             streams,
             policy,
             state,
             algorithm,
             optimizer: Optimizer::new(&config.optimizer),
-            roll_outs: BTreeMap::from([(shape.trajectories, roll_out)]),
+            sampler,
             fresh: vec![],
             evaluator,
             best: None,
@@ -212,12 +210,12 @@ impl Trainer {
     /// Time inside the environments' own resets and steps so far, summed over threads, evaluation included.
     pub fn environment_time(&self) -> Duration {
         let evaluation = self.evaluator.as_ref().map(Evaluator::environment_time);
-        self.roll_outs.values().map(RollOut::environment_time).chain(evaluation).sum()
+        evaluation.into_iter().chain([self.sampler.environment_time()]).sum()
     }
 
     /// Number of worker threads.
     pub fn thread_count(&self) -> usize {
-        self.threads.count()
+        self.sampler.thread_count()
     }
 
     /// The current policy.
@@ -243,7 +241,11 @@ impl Trainer {
         let start = Instant::now();
         let iteration = self.progress.iteration;
         let plan = self.algorithm.plan(iteration);
-        let unstable = self.roll_out(&plan, iteration)?;
+        let key = (self.streams, iteration);
+        let (sampler, fresh) = (&mut self.sampler, &mut self.fresh);
+        let unstable = self
+            .phases
+            .time(Phase::RollOut, || sampler.sample(&plan, &self.policy, &self.state, key, fresh))?;
 
         let estimate = self.algorithm.estimate(&self.policy, &self.fresh, &mut self.phases);
         let newest = estimate.newest;
@@ -251,7 +253,7 @@ impl Trainer {
 
         let mut row = MetricsRow { unstable, ..MetricsRow::default() };
         row.set_returns(&self.fresh);
-        row.set_diagnostics(&report, newest, self.fresh.last().map_or(1, |batch| batch.shape.trajectories));
+        row.set_diagnostics(&report, newest, row.trajectories as usize);
         self.progress.iteration += 1;
         self.progress.trajectories_total += row.trajectories;
         self.progress.env_steps_total += self.fresh.iter().map(Trajectories::steps).sum::<u64>();
@@ -268,37 +270,6 @@ impl Trainer {
         self.progress.seconds_total += row.seconds;
         row.seconds_total = self.progress.seconds_total;
         Ok(row)
-    }
-
-    /// Samples every draw of the plan into `self.fresh`; returns how many trajectories turned unstable.
-    fn roll_out(&mut self, plan: &[Draw], iteration: u32) -> Result<u64, TrainError> {
-        let mut first_trajectory = 0;
-        let mut unstable = 0;
-        self.fresh.truncate(plan.len());
-        for (index, draw) in plan.iter().enumerate() {
-            let roll_out = match self.roll_outs.entry(draw.trajectories) {
-                std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-                std::collections::btree_map::Entry::Vacant(entry) => {
-                    entry.insert(RollOut::new(&self.entry, draw.trajectories, self.horizon, &self.threads)?)
-                }
-            };
-            if self.fresh.get(index).is_none_or(|batch| batch.shape != roll_out.shape()) {
-                self.fresh.truncate(index);
-                self.fresh.push(Trajectories::zeros(roll_out.shape()));
-            }
-            let other = draw.parameters.as_ref().map(|flat| self.policy.state_at(flat.clone()));
-            let sampling = Sampling {
-                policy: other.as_ref().unwrap_or(&self.state),
-                streams: self.streams,
-                iteration,
-                first_trajectory,
-                mode: Mode::Training,
-            };
-            let batch = &mut self.fresh[index];
-            unstable += self.phases.time(Phase::RollOut, || roll_out.run(sampling, batch))? as u64;
-            first_trajectory += draw.trajectories as u32;
-        }
-        Ok(unstable)
     }
 
     /// Steps the optimiser and reads diagnostics, gradient norm and parameters in one transfer.

@@ -50,6 +50,7 @@ impl ReturnRule {
             AlgorithmConfig::Miw(options) | AlgorithmConfig::Bh(options) => {
                 (options.discount, options.baseline, StepReturn::ToGo)
             }
+            other => (other.discount(), Baseline::None, StepReturn::ToGo),
         };
         Self { discount, kind, baseline }
     }

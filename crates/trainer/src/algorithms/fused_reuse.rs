@@ -13,6 +13,7 @@ use super::{Algorithm, Draw, Estimate, Restore, Saved};
 use crate::config::AlgorithmConfig;
 use crate::host_window::HostWindow;
 use crate::phases::{Phase, Phases};
+use crate::random::Streams;
 use crate::threads::Threads;
 use crate::trajectories::{BatchShape, Trajectories};
 use crate::window::ReturnRule;
@@ -31,10 +32,10 @@ pub struct FusedReuse {
 }
 
 impl FusedReuse {
-    /// Whether the kernels cover the algorithm and the policy: all but the balance heuristic, which evaluates old
-    /// policies, and standardised observations.
+    /// Whether the kernels cover the algorithm and the policy: all but algorithms that evaluate earlier policies, and
+    /// standardised observations.
     pub fn covers(config: &AlgorithmConfig, normalized: bool) -> bool {
-        !matches!(config, AlgorithmConfig::Bh(_)) && !normalized
+        !config.evaluates_earlier_policies() && !normalized
     }
 
     /// The estimator that `config` names, with an empty window.
@@ -55,10 +56,18 @@ impl FusedReuse {
             device: device.clone(),
         }
     }
+
+    /// The estimator with the random streams of a run, for the noise that its configuration may ask for.
+    #[must_use]
+    pub fn with_streams(mut self, streams: Streams) -> Self {
+        self.weighting.set_streams(streams);
+        self
+    }
 }
 
 impl Algorithm for FusedReuse {
-    fn plan(&mut self, _iteration: u32) -> Vec<Draw> {
+    fn plan(&mut self, iteration: u32) -> Vec<Draw> {
+        self.weighting.begin(iteration);
         vec![Draw { trajectories: self.window.shape().trajectories, parameters: None }]
     }
 

@@ -2,7 +2,9 @@
 
 mod balance_heuristic;
 mod fused_reuse;
+mod off_policy;
 mod reuse;
+mod variance_reduced;
 mod weighting;
 
 use std::collections::BTreeMap;
@@ -14,10 +16,12 @@ use policy_nets::tensor_file::HostTensor;
 
 pub use fused_reuse::FusedReuse;
 pub use reuse::TrajectoryReuse;
+pub use variance_reduced::VarianceReduced;
 
 use crate::config::{Config, KernelChoice};
 use crate::device::SelectedDevice;
 use crate::phases::Phases;
+use crate::random::Streams;
 use crate::threads::Threads;
 use crate::trajectories::{BatchShape, Trajectories};
 
@@ -71,7 +75,7 @@ pub trait Algorithm: Send {
     fn restore(&mut self, read: &mut Restore<'_>) -> Result<(), anyhow::Error>;
 }
 
-/// Makes the algorithm of a configuration; `shape.trajectories` is its batch size.
+/// Makes the algorithm of a configuration; `shape.trajectories` is its batch size, and `streams` are those of the run.
 ///
 /// On a CPU device the fused kernels compute the estimate where they cover it; elsewhere, and where they do not, tensor
 /// operations do.
@@ -79,19 +83,25 @@ pub fn make(
     config: &Config,
     shape: BatchShape,
     parameter_count: usize,
+    streams: Streams,
     device: &SelectedDevice,
     threads: &Threads,
 ) -> Box<dyn Algorithm> {
     let algorithm = &config.algorithm;
+    if let Some(reduction) = algorithm.variance_reduction() {
+        return Box::new(VarianceReduced::new(reduction, parameter_count, streams, &device.device));
+    }
     if uses_fused(config, device) {
-        return Box::new(FusedReuse::new(algorithm, shape, parameter_count, &device.device, threads));
+        let fused = FusedReuse::new(algorithm, shape, parameter_count, &device.device, threads);
+        return Box::new(fused.with_streams(streams));
     }
     if config.kernels == KernelChoice::Auto && device.is_host() {
         tracing::debug!(
             "no fused kernel covers this algorithm and policy: the estimator uses tensor operations"
         );
     }
-    Box::new(TrajectoryReuse::new(algorithm, shape, parameter_count, &device.device))
+    let reuse = TrajectoryReuse::new(algorithm, shape, parameter_count, &device.device);
+    Box::new(reuse.with_streams(streams))
 }
 
 /// Whether the fused CPU kernels compute the estimate.

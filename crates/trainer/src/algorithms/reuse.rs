@@ -9,6 +9,7 @@ use super::weighting::{Weighting, with_diagnostics};
 use super::{Algorithm, Draw, Estimate, Restore, Saved};
 use crate::config::AlgorithmConfig;
 use crate::phases::{Phase, Phases};
+use crate::random::Streams;
 use crate::trajectories::{BatchShape, Trajectories};
 use crate::window::{ReturnRule, Window};
 
@@ -33,6 +34,13 @@ impl TrajectoryReuse {
         }
     }
 
+    /// The estimator with the random streams of a run, for the noise that its configuration may ask for.
+    #[must_use]
+    pub fn with_streams(mut self, streams: Streams) -> Self {
+        self.weighting.set_streams(streams);
+        self
+    }
+
     /// Weights of every trajectory held, and their diagnostics. `mean` are the means of `policy`.
     fn weights(
         &mut self,
@@ -55,7 +63,8 @@ impl TrajectoryReuse {
 }
 
 impl Algorithm for TrajectoryReuse {
-    fn plan(&mut self, _iteration: u32) -> Vec<Draw> {
+    fn plan(&mut self, iteration: u32) -> Vec<Draw> {
+        self.weighting.begin(iteration);
         vec![Draw { trajectories: self.window.shape().trajectories, parameters: None }]
     }
 

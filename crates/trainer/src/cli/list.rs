@@ -2,14 +2,19 @@
 
 use environments::registry;
 use trainer::config::{AlgorithmConfig, presets};
+use trainer::studies::built_in;
 
 use super::print_line;
 
-/// Lists presets, environments and algorithms.
+/// Lists presets, studies, environments and algorithms.
 pub(crate) fn run() {
     print_line("presets (rtpg train NAME)");
     for preset in presets() {
         print_line(format_args!("  {:20} {}", preset.name, preset.summary()));
+    }
+    print_line("studies (rtpg study NAME)");
+    for study in built_in() {
+        print_line(format_args!("  {:20} {}", study.name, study.summary()));
     }
     print_line("environments (environment.name)");
     for entry in registry::ENTRIES {

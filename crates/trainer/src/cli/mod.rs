@@ -7,6 +7,7 @@ mod list;
 mod mujoco;
 mod plot;
 mod progress;
+mod study;
 mod train;
 
 use std::io::IsTerminal;
@@ -30,6 +31,8 @@ enum Command {
     Train(train::Arguments),
     /// Run episodes with a trained policy
     Evaluate(evaluate::Arguments),
+    /// Compare algorithms over many seeds, with tables and figures; goes on where it stopped
+    Study(study::Arguments),
     /// Draw the figures of runs again from their recorded metrics
     Plot(plot::Arguments),
     /// Estimate a gradient from logged trajectories
@@ -94,6 +97,7 @@ pub(crate) fn main() -> ExitCode {
     let outcome = match arguments.command {
         Command::Train(arguments) => train::run(arguments),
         Command::Evaluate(arguments) => evaluate::run(&arguments),
+        Command::Study(arguments) => study::run(&arguments),
         Command::Plot(arguments) => plot::run(&arguments),
         Command::Estimate(arguments) => estimate::run(&arguments),
         Command::Devices => {

@@ -3,6 +3,8 @@
 use estimator::{Baseline, CoefficientRule, DivergenceEstimator, MixtureRule};
 use serde::{Deserialize, Serialize};
 
+use super::variance_reduction::{DefensiveConfig, EpochConfig, MomentumConfig, SwitchConfig};
+
 /// The table `algorithm`; the key `name` chooses the variant.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "name", rename_all = "kebab-case")]
@@ -17,6 +19,16 @@ pub enum AlgorithmConfig {
     Miw(WindowConfig),
     /// Trajectory reuse with the balance heuristic.
     Bh(WindowConfig),
+    /// Stochastic variance-reduced policy gradient (Papini et al. 2018).
+    Svrpg(EpochConfig),
+    /// Stochastic recursive variance-reduced policy gradient (Xu et al. 2019).
+    SrvrPg(EpochConfig),
+    /// Recursive momentum (Yuan et al. 2020).
+    StormPg(MomentumConfig),
+    /// Probabilistic switching between large and small batches (Gargiani et al. 2022).
+    PagePg(SwitchConfig),
+    /// Probabilistic switching with defensive sampling (Paczolay et al. 2024).
+    DefPg(DefensiveConfig),
 }
 
 /// Options of `gpomdp` and `reinforce`.
@@ -98,6 +110,8 @@ pub struct PowerMeanConfig {
     pub lambda: f64,
     /// How `alpha` is chosen with fixed coefficients.
     pub mixture: MixtureRule,
+    /// Standard deviation of noise added to every `ln D`: an experiment on robustness, 0 in earnest.
+    pub divergence_noise: f64,
 }
 
 impl Default for PowerMeanConfig {
@@ -115,6 +129,7 @@ impl Default for PowerMeanConfig {
             confidence_delta: 0.2,
             lambda: 1.0,
             mixture: MixtureRule::Uniform,
+            divergence_noise: 0.0,
         }
     }
 }
@@ -136,12 +151,17 @@ impl PowerMeanConfig {
 
 impl AlgorithmConfig {
     /// Names of all algorithms with one line on each.
-    pub const SUMMARIES: [(&'static str, &'static str); 5] = [
+    pub const SUMMARIES: [(&'static str, &'static str); 10] = [
         ("rt-pg", "trajectory reuse with power-mean-corrected multiple importance weights (MPM)"),
         ("gpomdp", "policy gradient with rewards to go"),
         ("reinforce", "policy gradient with total returns"),
         ("miw", "trajectory reuse with uniform multiple importance weights"),
         ("bh", "trajectory reuse with the balance heuristic"),
+        ("svrpg", "stochastic variance-reduced policy gradient (snapshot correction)"),
+        ("srvr-pg", "stochastic recursive variance-reduced policy gradient"),
+        ("storm-pg", "recursive momentum policy gradient"),
+        ("page-pg", "probabilistic switching between large and corrected small batches"),
+        ("def-pg", "probabilistic switching with defensive sampling from two policies"),
     ];
 
     /// The algorithm's name.
@@ -152,6 +172,11 @@ impl AlgorithmConfig {
             Self::Reinforce(_) => "reinforce",
             Self::Miw(_) => "miw",
             Self::Bh(_) => "bh",
+            Self::Svrpg(_) => "svrpg",
+            Self::SrvrPg(_) => "srvr-pg",
+            Self::StormPg(_) => "storm-pg",
+            Self::PagePg(_) => "page-pg",
+            Self::DefPg(_) => "def-pg",
         }
     }
 
@@ -161,15 +186,76 @@ impl AlgorithmConfig {
             Self::RtPg(options) => options.batch_size,
             Self::Gpomdp(options) | Self::Reinforce(options) => options.batch_size,
             Self::Miw(options) | Self::Bh(options) => options.batch_size,
+            Self::Svrpg(options) | Self::SrvrPg(options) => options.snapshot_size.max(options.batch_size),
+            Self::StormPg(options) => options.snapshot_size.max(options.batch_size),
+            Self::PagePg(options) => options.snapshot_size.max(options.batch_size),
+            Self::DefPg(options) => options.snapshot_size.max(options.batch_size),
         }
+    }
+
+    /// The most iterations that a budget of fresh trajectories pays for; expected ones, where chance decides.
+    pub fn iterations_within(&self, budget: u64) -> u32 {
+        let Some(reduction) = self.variance_reduction() else {
+            return u32::try_from(budget / self.batch_size() as u64).unwrap_or(u32::MAX);
+        };
+        // An iteration takes at least one trajectory, and the sum grows with every iteration.
+        let (mut paid, mut beyond) = (0, u32::try_from(budget).unwrap_or(u32::MAX).saturating_add(1));
+        while beyond - paid > 1 {
+            let middle = paid + (beyond - paid) / 2;
+            let affordable = reduction.expected_trajectories(middle) <= budget as f64;
+            if affordable { paid = middle } else { beyond = middle }
+        }
+        paid
     }
 
     /// Batches kept, `omega`.
     pub fn window(&self) -> usize {
         match self {
             Self::RtPg(options) => options.window,
-            Self::Gpomdp(_) | Self::Reinforce(_) => 1,
             Self::Miw(options) | Self::Bh(options) => options.window,
+            _ => 1,
         }
+    }
+
+    /// Discount `gamma`.
+    pub fn discount(&self) -> f64 {
+        match self {
+            Self::RtPg(options) => options.discount,
+            Self::Gpomdp(options) | Self::Reinforce(options) => options.discount,
+            Self::Miw(options) | Self::Bh(options) => options.discount,
+            Self::Svrpg(options) | Self::SrvrPg(options) => options.discount,
+            Self::StormPg(options) => options.discount,
+            Self::PagePg(options) => options.discount,
+            Self::DefPg(options) => options.discount,
+        }
+    }
+
+    /// Whether densities of earlier policies are evaluated again, so that observations must not be standardised by
+    /// moments that change.
+    pub fn evaluates_earlier_policies(&self) -> bool {
+        matches!(self, Self::Bh(_)) || self.variance_reduction().is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn budgets_pay_for_whole_iterations() {
+        let gpomdp = AlgorithmConfig::Gpomdp(OnPolicyConfig { batch_size: 128, ..OnPolicyConfig::default() });
+        assert_eq!([127, 128, 1279, 1280].map(|budget| gpomdp.iterations_within(budget)), [0, 1, 9, 10]);
+        // 110, then 10 each, and 110 again in the eleventh iteration.
+        let svrpg = AlgorithmConfig::Svrpg(EpochConfig::default());
+        assert_eq!(
+            [109, 110, 119, 200, 309, 310].map(|budget| svrpg.iterations_within(budget)),
+            [0, 1, 1, 10, 10, 11]
+        );
+        assert_eq!(svrpg.iterations_within(20_000), 1000);
+        let storm = AlgorithmConfig::StormPg(MomentumConfig::default());
+        assert_eq!(storm.iterations_within(10_100), 1000);
+        // 55 at first, then 0.1 * 55 + 0.9 * 5 = 10 on average.
+        let page = AlgorithmConfig::PagePg(SwitchConfig::default());
+        assert_eq!(page.iterations_within(55 + 999 * 10), 1000);
     }
 }

@@ -1,7 +1,10 @@
 //! Ranges of values.
 
 use super::load::Places;
-use super::{AlgorithmConfig, Config, ConfigError, OptimizerConfig};
+use super::{
+    AlgorithmConfig, Config, ConfigError, CorrectionRule, OptimizerConfig, SnapshotSchedule,
+    VarianceReduction,
+};
 
 /// The most trajectories, steps, widths or batches: beyond it products overflow the address space of small machines.
 const LARGEST_SIZE: usize = 1 << 24;
@@ -57,14 +60,12 @@ pub(super) fn check(config: &Config, places: &Places) -> Result<(), ConfigError>
 }
 
 fn check_algorithm(algorithm: &AlgorithmConfig, checker: &Checker<'_>) -> Result<(), ConfigError> {
-    checker.size("algorithm.batch_size", algorithm.batch_size())?;
+    match algorithm.variance_reduction() {
+        None => checker.size("algorithm.batch_size", algorithm.batch_size())?,
+        Some(reduction) => check_variance_reduction(&reduction, checker)?,
+    }
     checker.size("algorithm.window", algorithm.window())?;
-    let discount = match algorithm {
-        AlgorithmConfig::RtPg(options) => options.discount,
-        AlgorithmConfig::Gpomdp(options) | AlgorithmConfig::Reinforce(options) => options.discount,
-        AlgorithmConfig::Miw(options) | AlgorithmConfig::Bh(options) => options.discount,
-    };
-    checker.unit("algorithm.discount", discount)?;
+    checker.unit("algorithm.discount", algorithm.discount())?;
     if let AlgorithmConfig::RtPg(options) = algorithm {
         if !(options.exponent.is_finite() && options.exponent <= 0.0) {
             return checker.refuse("algorithm.exponent", options.exponent, "a number of at most 0");
@@ -78,12 +79,38 @@ fn check_algorithm(algorithm: &AlgorithmConfig, checker: &Checker<'_>) -> Result
                 "a number of at least 1",
             );
         }
+        if !(options.divergence_noise.is_finite() && options.divergence_noise >= 0.0) {
+            return checker.refuse(
+                "algorithm.divergence_noise",
+                options.divergence_noise,
+                "a number of at least 0",
+            );
+        }
         if !(options.confidence_delta > 0.0 && options.confidence_delta < 1.0) {
             let expected = "a probability between 0 and 1, both excluded";
             return checker.refuse("algorithm.confidence_delta", options.confidence_delta, expected);
         }
     }
     Ok(())
+}
+
+fn check_variance_reduction(reduction: &VarianceReduction, checker: &Checker<'_>) -> Result<(), ConfigError> {
+    checker.size("algorithm.snapshot_size", reduction.snapshot_size)?;
+    checker.size("algorithm.batch_size", reduction.batch_size)?;
+    match reduction.schedule {
+        SnapshotSchedule::Every(0) => checker.refuse("algorithm.epoch", 0, "at least 1")?,
+        SnapshotSchedule::Random(probability) => {
+            checker.unit("algorithm.snapshot_probability", probability)?;
+        }
+        SnapshotSchedule::Every(_) | SnapshotSchedule::First => {}
+    }
+    match reduction.correction {
+        CorrectionRule::Momentum(momentum) => checker.unit("algorithm.momentum", momentum),
+        CorrectionRule::Defensive(share) if !(share > 0.0 && share < 1.0) => {
+            checker.refuse("algorithm.defensive_share", share, "a number between 0 and 1, both excluded")
+        }
+        _ => Ok(()),
+    }
 }
 
 struct Checker<'a> {
@@ -154,6 +181,7 @@ mod tests {
             ("algorithm.exponent=1.0", "a number of at most 0"),
             ("algorithm.confidence_delta=0.0", "a probability between 0 and 1, both excluded"),
             ("algorithm.second_moment_bound=0.5", "a number of at least 1"),
+            ("algorithm.divergence_noise=-1.0", "a number of at least 0"),
             ("optimizer.learning_rate=-0.1", "a number above 0"),
             ("optimizer.learning_rate=inf", "a number above 0"),
             ("optimizer.beta_2=1.0", "a number of at least 0 and below 1"),
@@ -162,6 +190,26 @@ mod tests {
         ];
         for (text, expected) in cases {
             let error = load(&Source::Preset("cartpole".to_owned()), &[text.to_owned()]).expect_err(text);
+            let message = error.to_string();
+            let key = text.split('=').next().unwrap();
+            assert!(message.starts_with(&format!("--set: key `{key}")), "{message}");
+            assert!(message.ends_with(&format!("expected {expected}")), "{message}");
+        }
+    }
+    #[test]
+    fn values_of_variance_reduced_algorithms_out_of_range_are_refused_by_key() {
+        let cases = [
+            ("svrpg", "algorithm.epoch=0", "at least 1"),
+            ("srvr-pg", "algorithm.snapshot_size=0", "at least 1"),
+            ("svrpg", "algorithm.batch_size=0", "at least 1"),
+            ("storm-pg", "algorithm.momentum=1.5", "a number between 0 and 1"),
+            ("page-pg", "algorithm.snapshot_probability=nan", "a number between 0 and 1"),
+            ("def-pg", "algorithm.defensive_share=1.0", "a number between 0 and 1, both excluded"),
+            ("def-pg", "algorithm.discount=2.0", "a number between 0 and 1"),
+        ];
+        for (name, text, expected) in cases {
+            let overrides = [format!("algorithm.name={name}"), text.to_owned()];
+            let error = load(&Source::Preset("cartpole".to_owned()), &overrides).expect_err(text);
             let message = error.to_string();
             let key = text.split('=').next().unwrap();
             assert!(message.starts_with(&format!("--set: key `{key}")), "{message}");

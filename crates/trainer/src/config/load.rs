@@ -8,9 +8,9 @@ use toml::{Table, Value};
 
 use super::error::nearest;
 use super::{
-    AdamConfig, AlgorithmConfig, CheckpointConfig, Config, ConfigError, ConstantConfig, EnvironmentConfig,
-    EvaluationConfig, KernelChoice, OnPolicyConfig, OptimizerConfig, PolicyConfig, PowerMeanConfig,
-    WindowConfig, check, presets,
+    AdamConfig, AlgorithmConfig, CheckpointConfig, Config, ConfigError, ConstantConfig, DefensiveConfig,
+    EnvironmentConfig, EpochConfig, EvaluationConfig, KernelChoice, MomentumConfig, OnPolicyConfig,
+    OptimizerConfig, PolicyConfig, PowerMeanConfig, SwitchConfig, WindowConfig, check, presets,
 };
 use crate::device::DeviceChoice;
 
@@ -32,18 +32,33 @@ impl Source {
     }
 }
 
+/// A table that is laid over a configuration, and what messages call it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Layer {
+    /// File, preset, `--set`, or whatever else the user knows it by.
+    pub(crate) place: String,
+    /// Keys and values.
+    pub(crate) table: Table,
+}
+
 /// Reads, merges and checks a configuration; `overrides` are `key=value` with dotted keys and TOML values.
 ///
 /// # Errors
 /// [`ConfigError`], which names the place and the key.
 pub fn load(source: &Source, overrides: &[String]) -> Result<Config, ConfigError> {
+    let overrides = Layer { place: OVERRIDE.to_owned(), table: parse_overrides(overrides)? };
+    load_layers(source, vec![overrides])
+}
+
+/// Reads a configuration, lays every layer over the ones before it, and checks the whole.
+pub(crate) fn load_layers(source: &Source, layers: Vec<Layer>) -> Result<Config, ConfigError> {
     let (place, table) = match source {
         Source::Preset(name) => (format!("preset {name}"), presets::table(name)?),
         Source::File(path) => (path.display().to_string(), read(path)?),
     };
-    let overrides = parse_overrides(overrides)?;
-    let places = Places { place, overrides: overrides.clone() };
-    let table = merge(with_preset(table, &places)?, overrides);
+    let places = Places { place, layers, also_known: &["preset"] };
+    let table = with_preset(table, &places)?;
+    let table = places.layers.iter().fold(table, |table, layer| merge(table, layer.table.clone()));
     let mut config = deserialize(table, &places)?;
     if let Ok(entry) = environments::registry::find(&config.environment.name) {
         config.environment.horizon.get_or_insert(entry.horizon);
@@ -52,26 +67,32 @@ pub fn load(source: &Source, overrides: &[String]) -> Result<Config, ConfigError
     Ok(config)
 }
 
+/// What messages call the overrides of the command line.
+pub(crate) const OVERRIDE: &str = "--set";
+
 /// Where a key stands, for messages.
-pub(super) struct Places {
-    place: String,
-    overrides: Table,
+pub(crate) struct Places {
+    /// The file or preset below all layers.
+    pub(crate) place: String,
+    /// From the lowest to the highest.
+    pub(crate) layers: Vec<Layer>,
+    /// Keys at the top that are known beside the fields.
+    pub(crate) also_known: &'static [&'static str],
 }
 
 impl Places {
-    /// `--set` when the key was overridden, else the file or preset.
-    pub(super) fn of(&self, key: &str) -> String {
-        let mut value = Some(&Value::Table(self.overrides.clone())).cloned();
-        for part in key.split('.') {
-            // An element of a list stands where the list does.
-            let part = part.split('[').next().unwrap_or_default();
-            value = value.and_then(|value| value.get(part).cloned());
-        }
-        if value.is_some() { "--set".to_owned() } else { self.place.clone() }
+    /// The highest layer in which the key stands, else the file or preset.
+    pub(crate) fn of(&self, key: &str) -> String {
+        let stands = |layer: &&Layer| {
+            let mut parts = key.split('.').map(|part| part.split('[').next().unwrap_or(part));
+            let first = parts.next().and_then(|part| layer.table.get(part));
+            parts.fold(first, |value, part| value.and_then(|value| value.get(part))).is_some()
+        };
+        self.layers.iter().rev().find(stands).map_or_else(|| self.place.clone(), |layer| layer.place.clone())
     }
 }
 
-fn read(path: &Path) -> Result<Table, ConfigError> {
+pub(crate) fn read(path: &Path) -> Result<Table, ConfigError> {
     let text = fs_err::read_to_string(path)?;
     toml::from_str(&text).map_err(|error: toml::de::Error| {
         let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
@@ -96,7 +117,7 @@ fn with_preset(mut table: Table, places: &Places) -> Result<Table, ConfigError> 
     }
 }
 
-fn parse_overrides(overrides: &[String]) -> Result<Table, ConfigError> {
+pub(crate) fn parse_overrides(overrides: &[String]) -> Result<Table, ConfigError> {
     let mut merged = Table::new();
     for text in overrides {
         let malformed = || ConfigError::Override { text: text.clone() };
@@ -122,7 +143,7 @@ fn parse_overrides(overrides: &[String]) -> Result<Table, ConfigError> {
 
 /// Lays `overlay` over `base`, table by table. Where the overlay chooses another algorithm or optimiser, options of the
 /// base that the chosen one does not have are dropped.
-fn merge(mut base: Table, overlay: Table) -> Table {
+pub(crate) fn merge(mut base: Table, overlay: Table) -> Table {
     for (key, value) in overlay {
         let merged = match (base.remove(&key), value) {
             (Some(Value::Table(mut below)), Value::Table(above)) => {
@@ -157,6 +178,11 @@ fn default_algorithm(name: &str) -> Option<AlgorithmConfig> {
         "reinforce" => Some(AlgorithmConfig::Reinforce(OnPolicyConfig::default())),
         "miw" => Some(AlgorithmConfig::Miw(WindowConfig::default())),
         "bh" => Some(AlgorithmConfig::Bh(WindowConfig::default())),
+        "svrpg" => Some(AlgorithmConfig::Svrpg(EpochConfig::default())),
+        "srvr-pg" => Some(AlgorithmConfig::SrvrPg(EpochConfig::default())),
+        "storm-pg" => Some(AlgorithmConfig::StormPg(MomentumConfig::default())),
+        "page-pg" => Some(AlgorithmConfig::PagePg(SwitchConfig::default())),
+        "def-pg" => Some(AlgorithmConfig::DefPg(DefensiveConfig::default())),
         _ => None,
     }
 }
@@ -224,6 +250,11 @@ fn algorithm(mut table: Table, places: &Places) -> Result<AlgorithmConfig, Confi
         "reinforce" => AlgorithmConfig::Reinforce(from_table(table, "algorithm", places)?),
         "miw" => AlgorithmConfig::Miw(from_table(table, "algorithm", places)?),
         "bh" => AlgorithmConfig::Bh(from_table(table, "algorithm", places)?),
+        "svrpg" => AlgorithmConfig::Svrpg(from_table(table, "algorithm", places)?),
+        "srvr-pg" => AlgorithmConfig::SrvrPg(from_table(table, "algorithm", places)?),
+        "storm-pg" => AlgorithmConfig::StormPg(from_table(table, "algorithm", places)?),
+        "page-pg" => AlgorithmConfig::PagePg(from_table(table, "algorithm", places)?),
+        "def-pg" => AlgorithmConfig::DefPg(from_table(table, "algorithm", places)?),
         _ => AlgorithmConfig::RtPg(from_table(table, "algorithm", places)?),
     })
 }
@@ -256,7 +287,11 @@ fn take_name(
     Err(ConfigError::Type { place: places.of(&key), key, reason })
 }
 
-fn from_table<T: DeserializeOwned>(table: Table, parent: &str, places: &Places) -> Result<T, ConfigError> {
+pub(crate) fn from_table<T: DeserializeOwned>(
+    table: Table,
+    parent: &str,
+    places: &Places,
+) -> Result<T, ConfigError> {
     serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
         let path = error.path().to_string();
         let message = error.inner().message().trim().to_owned();
@@ -279,7 +314,7 @@ fn describe(path: &str, message: &str, parent: &str, places: &Places) -> ConfigE
         let prefix = key[..key.len() - field.len()].to_owned();
         let mut known: Vec<&str> = known.to_vec();
         if prefix.is_empty() {
-            known.push("preset");
+            known.extend(places.also_known);
         }
         return ConfigError::UnknownKey {
             place: places.of(&key),

@@ -7,16 +7,22 @@
 mod algorithm;
 mod check;
 mod error;
-mod load;
+pub(crate) mod load;
 mod presets;
+mod variance_reduction;
 
 use policy_nets::{Activation, Architecture, Deviation, Initialization, LogStdBounds};
 use serde::{Deserialize, Serialize};
 
 pub use algorithm::{AlgorithmConfig, CoefficientKind, OnPolicyConfig, PowerMeanConfig, WindowConfig};
 pub use error::ConfigError;
+pub(crate) use error::nearest;
 pub use load::{Source, load};
 pub use presets::{Preset, presets};
+pub use variance_reduction::{
+    CorrectionRule, DefensiveConfig, EpochConfig, MomentumConfig, SnapshotSchedule, SwitchConfig,
+    VarianceReduction,
+};
 
 use crate::device::DeviceChoice;
 

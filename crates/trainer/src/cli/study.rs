@@ -1,0 +1,209 @@
+//! `rtpg study`.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use trainer::studies::{self, Definition, Event, Execution, Kind, Plan, StudyError, StudyFolder, gradient};
+
+use super::{Failure, Outcome, print_line, print_message};
+
+/// Options of `rtpg study`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// A built-in study (`rtpg list` names them), or a TOML file
+    study: String,
+    /// Runs of each algorithm (of a gradient study, repetitions), in place of the study's own number
+    #[arg(long, value_name = "R")]
+    runs: Option<u32>,
+    /// Runs made at the same time, each on one thread [default: one for each processor]
+    #[arg(long, value_name = "J", value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: Option<u16>,
+    /// Folder of the results; an unfinished study goes on there [default: studies/NAME]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Override a key of the study, such as budget=2000 or settings.policy.variance=0.1; may be given several times
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+/// Makes what is not there of the study, and prints its table.
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let mut overrides = arguments.set.clone();
+    overrides.extend(arguments.runs.map(|runs| format!("runs={runs}")));
+    let (name, definition) = studies::load(&arguments.study, &overrides).map_err(failure)?;
+    let plan = Plan::new(&name, &definition).map_err(failure)?;
+    let total = match definition.kind {
+        Kind::Training => plan.runs.iter().map(studies::PlannedRun::trajectories).sum(),
+        Kind::Gradient => gradient::trajectories(&name, &definition).map_err(failure)?,
+    };
+    let out = arguments.out.clone().unwrap_or_else(|| Path::new("studies").join(&name));
+    let folder = StudyFolder::open(&out, &definition).map_err(failure)?;
+    write_manifest(&folder, &name).map_err(failure)?;
+    let jobs = arguments
+        .jobs
+        .map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
+    let stop = Arc::new(AtomicBool::new(false));
+    handle_interrupt(&stop)?;
+
+    let progress = Progress::new(total, plan.runs.len());
+    let observe = |event: Event<'_>| progress.take(event);
+    let (table, finished) = match definition.kind {
+        Kind::Training => {
+            let outcome = studies::execute(&plan, &folder, jobs, &stop, &observe);
+            progress.finish();
+            let table = studies::report::report(&plan, &folder).map_err(failure);
+            let execution = outcome.map_err(failure)?;
+            describe(execution);
+            (table?, execution.left == 0)
+        }
+        Kind::Gradient => {
+            let samples = gradient::measure(&name, &definition, &folder, jobs, &stop, &observe);
+            progress.finish();
+            match samples.map_err(failure)? {
+                Some(samples) => (report_gradients(&definition, &folder, &samples)?, true),
+                None => (String::new(), false),
+            }
+        }
+    };
+    print_line(table.trim_end());
+    print_line(format_args!("everything is in {}", out.display()));
+    if finished {
+        return Ok(());
+    }
+    print_line(format_args!(
+        "go on with the same command: rtpg study {} --out {}",
+        arguments.study,
+        out.display()
+    ));
+    Err(Failure::Stopped)
+}
+
+fn report_gradients(
+    definition: &Definition,
+    folder: &StudyFolder,
+    samples: &[gradient::Samples],
+) -> Result<String, Failure> {
+    gradient::report(definition, folder, samples).map_err(failure)
+}
+
+fn failure(error: StudyError) -> Failure {
+    if error.is_input() { Failure::input(error) } else { Failure::run(error) }
+}
+
+fn describe(Execution { found, made, left }: Execution) {
+    let unfinished = if left > 0 { format!(", {left} left") } else { String::new() };
+    print_line(format_args!("{made} runs made, {found} found{unfinished}"));
+}
+
+/// `manifest.json`: how the results came about.
+#[derive(Serialize)]
+struct Manifest {
+    study: String,
+    command: Vec<String>,
+    version: &'static str,
+    operating_system: &'static str,
+    architecture: &'static str,
+    processors: usize,
+}
+
+fn write_manifest(folder: &StudyFolder, study: &str) -> Result<(), StudyError> {
+    let mut command: Vec<String> = std::env::args().collect();
+    if let Some(program) = command.first_mut() {
+        "rtpg".clone_into(program);
+    }
+    let manifest = Manifest {
+        study: study.to_owned(),
+        command,
+        version: env!("CARGO_PKG_VERSION"),
+        operating_system: std::env::consts::OS,
+        architecture: std::env::consts::ARCH,
+        processors: std::thread::available_parallelism().map_or(1, usize::from),
+    };
+    let json = serde_json::to_string_pretty(&manifest).map_err(std::io::Error::other)?;
+    folder.write("manifest.json", format!("{json}\n").as_bytes())
+}
+
+/// The first Ctrl-C saves every run and ends the study; the second ends the process.
+fn handle_interrupt(stop: &Arc<AtomicBool>) -> Result<(), Failure> {
+    let stop = Arc::clone(stop);
+    ctrlc::set_handler(move || {
+        if stop.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        print_message("saving the runs that are under way; press Ctrl-C again to stop at once");
+    })
+    .map_err(Failure::run)
+}
+
+/// Seconds between two plain lines.
+const LINE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Progress over all runs, on standard error: a bar on a terminal, elsewhere plain lines.
+enum Progress {
+    Bar(ProgressBar),
+    Lines { total: u64, runs: usize, started: Instant, state: Mutex<Lines> },
+}
+
+#[derive(Default)]
+struct Lines {
+    done: u64,
+    /// Trajectories that were there before anything was sampled.
+    found: u64,
+    finished: usize,
+    last: Option<Instant>,
+}
+
+impl Progress {
+    fn new(total: u64, runs: usize) -> Self {
+        if !std::io::stderr().is_terminal() {
+            let state = Mutex::new(Lines::default());
+            return Self::Lines { total, runs, started: Instant::now(), state };
+        }
+        let bar = ProgressBar::new(total);
+        let style = ProgressStyle::with_template("{bar:30} {percent}% of {len} trajectories  {eta} left");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.enable_steady_tick(Duration::from_millis(500));
+        Self::Bar(bar)
+    }
+
+    fn take(&self, event: Event<'_>) {
+        match (self, event) {
+            (Self::Bar(bar), Event::Trajectories(count)) => bar.inc(count),
+            (Self::Bar(bar), Event::Notice(text)) => bar.suspend(|| tracing::warn!("{text}")),
+            (Self::Lines { .. }, Event::Notice(text)) => tracing::warn!("{text}"),
+            (Self::Bar(_), Event::Finished(_)) => {}
+            (Self::Lines { total, runs, started, state }, event) => {
+                let Ok(mut state) = state.lock() else { return };
+                match event {
+                    Event::Trajectories(count) => state.done += count,
+                    _ => state.finished += 1,
+                }
+                if started.elapsed() < Duration::from_millis(100) {
+                    state.found = state.done;
+                }
+                if state.last.unwrap_or(*started).elapsed() >= LINE_INTERVAL {
+                    state.last = Some(Instant::now());
+                    let share = state.done as f64 / (*total).max(1) as f64;
+                    let pace = (state.done - state.found).max(1) as f64 / started.elapsed().as_secs_f64();
+                    let left = total.saturating_sub(state.done) as f64 / pace;
+                    let finished = state.finished;
+                    print_message(format_args!(
+                        "{finished} of {runs} runs, {:.0}% of all trajectories, {left:.0} s left",
+                        100.0 * share
+                    ));
+                }
+            }
+        }
+    }
+
+    fn finish(&self) {
+        if let Self::Bar(bar) = self {
+            bar.finish_and_clear();
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! Study files.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use toml::Table;
+
+use super::StudyError;
+use crate::config::load::{Layer, OVERRIDE, Places, from_table, merge, parse_overrides, read};
+use crate::config::{ConfigError, Source};
+
+/// A study as its file says it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Definition {
+    /// Title of figures and tables.
+    pub title: String,
+    /// What is measured.
+    #[serde(default)]
+    pub kind: Kind,
+    /// Presets (or configuration files) that each algorithm is run on.
+    pub environments: Vec<String>,
+    /// Runs of each algorithm on each environment; of a `gradient` study, repetitions of each estimate.
+    pub runs: u32,
+    /// Key that the seeds of all runs are derived from.
+    #[serde(default)]
+    pub seed: u64,
+    /// Fresh trajectories of each run, unless the algorithm has its own budget.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<u64>,
+    /// Return that counts as learned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<f64>,
+    /// Fresh trajectories over which returns are averaged before they are compared with the threshold, or drawn.
+    #[serde(default = "default_smoothing")]
+    pub smoothing: u64,
+    /// Horizontal axis of the curves.
+    #[serde(default)]
+    pub horizontal: Horizontal,
+    /// What is estimated over runs, and how its interval is made.
+    #[serde(default)]
+    pub interval: Interval,
+    /// Label of the algorithm that the others are compared with; without it, the first one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// What a sensitivity plot shows below its horizontal axis; entries then have a `position`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position_label: Option<String>,
+    /// Where a `gradient` study estimates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frozen: Option<Frozen>,
+    /// Keys of the configuration of every run.
+    #[serde(default)]
+    pub settings: Table,
+    /// What is compared.
+    #[serde(default)]
+    pub algorithm: Vec<Entry>,
+}
+
+/// One algorithm of a study.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Name in tables and figures.
+    pub label: String,
+    /// Series of sensitivity plots that this belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// Place on the horizontal axis of sensitivity plots.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<f64>,
+    /// Fresh trajectories of each run, in place of the study's budget.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<u64>,
+    /// Keys of the table `optimizer`.
+    #[serde(default)]
+    pub optimizer: Table,
+    /// Keys of the table `algorithm`.
+    #[serde(flatten)]
+    pub options: Table,
+}
+
+/// What a study measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// Returns while policies are trained.
+    #[default]
+    Training,
+    /// Gradient estimates at frozen parameters.
+    Gradient,
+}
+
+/// Horizontal axis of the curves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Horizontal {
+    /// Cumulative fresh trajectories.
+    #[default]
+    Trajectories,
+    /// Seconds since the run began.
+    Seconds,
+}
+
+/// What is estimated over runs, and how its interval is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Interval {
+    /// The interquartile mean with a stratified percentile bootstrap.
+    #[default]
+    Bootstrap,
+    /// The mean with Student's t interval.
+    StudentT,
+}
+
+/// Where a `gradient` study estimates: along the last iterations of a training run, of which nothing is learned.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Frozen {
+    /// Iterations of the environment's own configuration after which parameters are frozen.
+    pub iterations: u32,
+    /// Trajectories of the on-policy estimate that stands for the true gradient.
+    #[serde(default = "default_reference_size")]
+    pub reference_size: usize,
+}
+
+fn default_smoothing() -> u64 {
+    100
+}
+
+fn default_reference_size() -> usize {
+    100_000
+}
+
+/// A study compiled into the program.
+#[derive(Clone, Copy, Debug)]
+pub struct BuiltIn {
+    /// The name on the command line.
+    pub name: &'static str,
+    /// The TOML text, of which the first comment line is the summary.
+    pub text: &'static str,
+}
+
+impl BuiltIn {
+    /// The first comment line.
+    pub fn summary(&self) -> &'static str {
+        self.text.lines().next().unwrap_or_default().trim_start_matches('#').trim()
+    }
+}
+
+/// Every built-in study, by name.
+pub fn built_in() -> &'static [BuiltIn] {
+    macro_rules! studies {
+        ($($name:literal),* $(,)?) => {
+            &[$(BuiltIn {
+                name: $name,
+                text: include_str!(concat!("../../../../assets/studies/", $name, ".toml")),
+            }),*]
+        };
+    }
+    studies![
+        "cartpole-baselines",
+        "cartpole-batch",
+        "cartpole-equal-data",
+        "cartpole-window",
+        "coefficients",
+        "divergence-noise",
+        "gradient-variance",
+        "sanity-lambda-one",
+        "window-memory",
+        "window-wall-clock",
+    ]
+}
+
+/// Reads a study: a file when `text` names one or ends in `.toml`, else a built-in one. `overrides` are `key=value` of the
+/// study's own keys (`runs=3`, `settings.policy.variance=0.1`).
+///
+/// Returns its name and its definition.
+///
+/// # Errors
+/// [`StudyError`], which names the place and the key.
+pub fn load(text: &str, overrides: &[String]) -> Result<(String, Definition), StudyError> {
+    let (name, place, table) = match Source::parse(text) {
+        Source::File(path) => (stem(&path), path.display().to_string(), read(&path)?),
+        Source::Preset(name) => {
+            let table = built_in_table(&name)?;
+            (name.clone(), format!("study {name}"), table)
+        }
+    };
+    let layer = Layer { place: OVERRIDE.to_owned(), table: parse_overrides(overrides)? };
+    let table = merge(table, layer.table.clone());
+    let places = Places { place: place.clone(), layers: vec![layer], also_known: &[] };
+    let definition: Definition = from_table(table, "", &places)?;
+    definition.check(&place)?;
+    Ok((name, definition))
+}
+
+fn stem(path: &std::path::Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn built_in_table(name: &str) -> Result<Table, StudyError> {
+    let known = || built_in().iter().map(|study| study.name);
+    let study = built_in().iter().find(|study| study.name == name).ok_or_else(|| StudyError::Unknown {
+        name: name.to_owned(),
+        nearest: crate::config::nearest(name, known()),
+        known: known().map(str::to_owned).collect(),
+    })?;
+    let syntax = |error: toml::de::Error| ConfigError::Syntax {
+        path: PathBuf::from(format!("assets/studies/{name}.toml")),
+        reason: error.to_string(),
+    };
+    Ok(toml::from_str(study.text).map_err(syntax)?)
+}
+
+/// Keys of a run's configuration that follow from the study.
+const DERIVED: [&str; 4] = ["seed", "iterations", "threads", "algorithm"];
+
+impl Definition {
+    /// The label that the others are compared with.
+    pub fn reference(&self) -> &str {
+        let first = self.algorithm.first().map_or("", |entry| entry.label.as_str());
+        self.reference.as_deref().unwrap_or(first)
+    }
+
+    fn check(&self, place: &str) -> Result<(), StudyError> {
+        let refuse = |key: &str, reason: String| {
+            Err(StudyError::Value { place: place.to_owned(), key: key.to_owned(), reason })
+        };
+        if self.runs == 0 {
+            return refuse("runs", "is 0, expected at least 1".to_owned());
+        }
+        if self.seed > i64::MAX as u64 {
+            return refuse("seed", format!("is {}, expected at most {}", self.seed, i64::MAX));
+        }
+        if self.smoothing == 0 {
+            return refuse("smoothing", "is 0, expected at least 1".to_owned());
+        }
+        if let Some(threshold) = self.threshold.filter(|threshold| !threshold.is_finite()) {
+            return refuse("threshold", format!("is {threshold}, expected a finite number"));
+        }
+        if self.environments.is_empty() {
+            return refuse("environments", "is empty, expected at least one preset".to_owned());
+        }
+        if let Some(twice) = duplicate(self.environments.iter().map(String::as_str)) {
+            return refuse("environments", format!("names `{twice}` twice"));
+        }
+        if self.algorithm.is_empty() {
+            return refuse("algorithm", "is missing, expected at least one table [[algorithm]]".to_owned());
+        }
+        if let Some(label) = duplicate(self.algorithm.iter().map(|entry| entry.label.as_str())) {
+            return Err(StudyError::Duplicate { place: place.to_owned(), label: label.to_owned() });
+        }
+        let labels: Vec<_> = self.algorithm.iter().map(|entry| entry.label.as_str()).collect();
+        if let Some(reference) = self.reference.as_deref().filter(|label| !labels.contains(label)) {
+            return refuse("reference", format!("is `{reference}`, expected one of {}", labels.join(", ")));
+        }
+        if let Some(key) = DERIVED.into_iter().find(|key| self.settings.contains_key(*key)) {
+            return refuse(&format!("settings.{key}"), "follows from the study's own keys".to_owned());
+        }
+        match (self.kind, self.budget, &self.frozen) {
+            (Kind::Training, None, _) if self.algorithm.iter().any(|entry| entry.budget.is_none()) => {
+                refuse("budget", "is missing: fresh trajectories of each run".to_owned())
+            }
+            (Kind::Training, _, Some(_)) => refuse("frozen", "goes with kind = \"gradient\" only".to_owned()),
+            (Kind::Gradient, _, None) => {
+                refuse("frozen", "is missing: where gradients are estimated".to_owned())
+            }
+            (Kind::Gradient, _, Some(_)) if self.runs < 2 => {
+                refuse("runs", "is 1, expected at least 2 repetitions for a variance".to_owned())
+            }
+            (Kind::Gradient, _, Some(frozen)) if frozen.reference_size < 2 => {
+                refuse("frozen.reference_size", format!("is {}, expected at least 2", frozen.reference_size))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The first text that occurs twice.
+fn duplicate<'a>(texts: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let mut seen = std::collections::BTreeSet::new();
+    texts.into_iter().find(|text| !seen.insert(*text))
+}

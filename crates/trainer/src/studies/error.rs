@@ -1,0 +1,137 @@
+//! Errors of studies.
+
+use std::path::PathBuf;
+
+use crate::config::ConfigError;
+use crate::device::DeviceError;
+use crate::figures::FigureError;
+use crate::metrics::MetricsError;
+use crate::rollout::RollOutError;
+use crate::statistics::StatisticsError;
+use crate::training::TrainError;
+
+/// Why a study was refused or did not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum StudyError {
+    /// No built-in study has this name.
+    #[error(
+        "unknown study `{name}`{}; studies: {}; or name a file that ends in .toml",
+        nearest.as_ref().map_or_else(String::new, |nearest| format!(" (did you mean `{nearest}`?)")),
+        known.join(", ")
+    )]
+    Unknown {
+        /// The name asked for.
+        name: String,
+        /// The nearest study.
+        nearest: Option<String>,
+        /// All studies.
+        known: Vec<String>,
+    },
+    /// A key of the study or of a run's configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A value of the study is outside its range, or does not go with another.
+    #[error("{place}: key `{key}` {reason}")]
+    Value {
+        /// The study.
+        place: String,
+        /// The dotted key.
+        key: String,
+        /// What was found and expected.
+        reason: String,
+    },
+    /// Two algorithms have one label.
+    #[error("{place}: two algorithms are labelled `{label}`; give each its own `label`")]
+    Duplicate {
+        /// The study.
+        place: String,
+        /// The label.
+        label: String,
+    },
+    /// The budget does not pay for one iteration.
+    #[error(
+        "{place}: a budget of {budget} fresh trajectories does not pay for one iteration of `{label}`, which takes {needed}"
+    )]
+    Budget {
+        /// The study.
+        place: String,
+        /// The algorithm.
+        label: String,
+        /// The budget.
+        budget: u64,
+        /// Trajectories of the first iteration.
+        needed: usize,
+    },
+    /// The folder holds another study.
+    #[error(
+        "{} holds the results of another study (they differ in {difference}); name another --out",
+        path.display()
+    )]
+    OtherStudy {
+        /// The folder.
+        path: PathBuf,
+        /// The first keys that differ.
+        difference: String,
+    },
+    /// The folder holds something else than a study.
+    #[error("{} is not empty and not the folder of a study; name another --out", path.display())]
+    Foreign {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A run failed for a reason that another attempt would meet again.
+    #[error("{run}: {source}")]
+    Run {
+        /// The run.
+        run: String,
+        /// The reason.
+        source: Box<TrainError>,
+    },
+    /// The device was refused.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// A roll-out failed.
+    #[error(transparent)]
+    RollOut(#[from] RollOutError),
+    /// Metrics were not read.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    /// A statistic has no answer.
+    #[error(transparent)]
+    Statistics(#[from] StatisticsError),
+    /// A figure was not drawn.
+    #[error(transparent)]
+    Figure(#[from] FigureError),
+    /// A table was not written.
+    #[error(transparent)]
+    Csv(#[from] csv::Error),
+    /// The file system refused; the message names the path.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+impl StudyError {
+    /// Whether the user can mend it by other input.
+    pub fn is_input(&self) -> bool {
+        match self {
+            Self::Run { source, .. } => {
+                matches!(
+                    **source,
+                    TrainError::Environment(_)
+                        | TrainError::Options(_)
+                        | TrainError::Memory { .. }
+                        | TrainError::RollOut(RollOutError::Make(_))
+                )
+            }
+            Self::Unknown { .. }
+            | Self::Config(_)
+            | Self::Value { .. }
+            | Self::Duplicate { .. }
+            | Self::Budget { .. }
+            | Self::OtherStudy { .. }
+            | Self::Foreign { .. }
+            | Self::Device(_) => true,
+            _ => false,
+        }
+    }
+}

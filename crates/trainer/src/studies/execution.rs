@@ -1,0 +1,156 @@
+//! Making the runs of a study.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use super::folder::State;
+use super::{Plan, PlannedRun, StudyError, StudyFolder};
+use crate::device::{self, SelectedDevice};
+use crate::run::{Ending, Run};
+use crate::run_folder::RunFolder;
+use crate::training::TrainError;
+
+/// How the runs went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Execution {
+    /// Runs that were there already.
+    pub found: usize,
+    /// Runs made by this call.
+    pub made: usize,
+    /// Runs that a stop left unfinished.
+    pub left: usize,
+}
+
+/// What happens while a study runs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Event<'a> {
+    /// So many fresh trajectories more, of those that [`PlannedRun::trajectories`] counts.
+    Trajectories(u64),
+    /// A run is there, made or found.
+    Finished(&'a PlannedRun),
+    /// Something that the user should know.
+    Notice(&'a str),
+}
+
+/// Makes every run of the plan that is not there yet, `jobs` at a time. When `stop` turns true, every run saves what it
+/// needs to go on, and the next call continues there.
+///
+/// A run whose estimate stops being finite is a result like others, and is marked as failed.
+///
+/// # Errors
+/// The first error that another attempt would meet again; runs that are finished stay.
+pub fn execute(
+    plan: &Plan,
+    folder: &StudyFolder,
+    jobs: usize,
+    stop: &AtomicBool,
+    observe: &(dyn Fn(Event<'_>) + Sync),
+) -> Result<Execution, StudyError> {
+    let mut pending = vec![];
+    let mut execution = Execution::default();
+    for run in &plan.runs {
+        match folder.state(run) {
+            State::Done(..) => {
+                execution.found += 1;
+                observe(Event::Trajectories(run.trajectories()));
+                observe(Event::Finished(run));
+                continue;
+            }
+            State::Damaged(reason) => {
+                observe(Event::Notice(&format!("{}: {reason}; the run is made again", run.name)));
+                folder.remove(run)?;
+            }
+            State::Begun | State::Absent => {}
+        }
+        pending.push(run);
+    }
+    let Some(first) = pending.first() else { return Ok(execution) };
+    let device = device::select(&first.config.device)?;
+
+    let next = AtomicUsize::new(0);
+    let (made, failure) = (AtomicUsize::new(0), Mutex::new(None));
+    let work = || {
+        while let Some(run) = pending.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if stop.load(Ordering::Relaxed) {
+                return;
+            }
+            match make(run, folder, &device, stop, observe) {
+                Ok(true) => {
+                    made.fetch_add(1, Ordering::Relaxed);
+                    observe(Event::Finished(run));
+                }
+                Ok(false) => return,
+                Err(error) => {
+                    stop.store(true, Ordering::Relaxed);
+                    if let Ok(mut failure) = failure.lock() {
+                        failure.get_or_insert(error);
+                    }
+                    return;
+                }
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.clamp(1, pending.len()) {
+            scope.spawn(work);
+        }
+    });
+    execution.made = made.into_inner();
+    execution.left = pending.len() - execution.made;
+    match failure.into_inner().ok().flatten() {
+        Some(error) => Err(error),
+        None => Ok(execution),
+    }
+}
+
+/// Makes one run or goes on with it; false when it was stopped before its end.
+fn make(
+    planned: &PlannedRun,
+    folder: &StudyFolder,
+    device: &SelectedDevice,
+    stop: &AtomicBool,
+    observe: &(dyn Fn(Event<'_>) + Sync),
+) -> Result<bool, StudyError> {
+    let failed = |source: TrainError| StudyError::Run { run: planned.name.clone(), source: Box::new(source) };
+    let path = folder.run(planned);
+    let mut run = None;
+    if folder.state(planned) == State::Begun {
+        let resumed = RunFolder::open(&path)
+            .map_err(TrainError::from)
+            .and_then(|run_folder| Run::resume(&planned.config, device, run_folder));
+        match resumed {
+            Ok(resumed) => run = Some(resumed),
+            Err(error) => {
+                observe(Event::Notice(&format!("{}: {error}; the run is made again", planned.name)));
+                folder.remove(planned)?;
+            }
+        }
+    }
+    let mut run = if let Some(run) = run {
+        run
+    } else {
+        let run_folder = RunFolder::create(&path, false).map_err(TrainError::from).map_err(failed)?;
+        Run::start(&planned.config, device, run_folder).map_err(failed)?
+    };
+    // Where chance decides about batches, the count is scaled to the expected total.
+    let iterations = u64::from(planned.config.iterations);
+    let share = |iteration: u64| planned.trajectories() * iteration / iterations.max(1);
+    let mut seen = share(u64::from(run.trainer().progress().iteration));
+    observe(Event::Trajectories(seen));
+    let outcome = run.train(stop, |row| {
+        let reached = share(u64::from(row.iteration));
+        observe(Event::Trajectories(reached - seen));
+        seen = reached;
+    });
+    match outcome {
+        Ok(summary) if summary.ending == Ending::Stopped => return Ok(false),
+        Ok(_) => folder.complete(planned, None)?,
+        Err(error @ TrainError::NotFinite { .. }) => {
+            observe(Event::Trajectories(planned.trajectories() - seen));
+            observe(Event::Notice(&format!("{}: {error}", planned.name)));
+            folder.complete(planned, Some(error.to_string()))?;
+        }
+        Err(error) => return Err(failed(error)),
+    }
+    Ok(true)
+}

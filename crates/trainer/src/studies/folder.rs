@@ -1,0 +1,166 @@
+//! The folder of a study.
+//!
+//! | file | content |
+//! |---|---|
+//! | `study.toml` | the study, with every default |
+//! | `manifest.json` | the command, versions, the machine |
+//! | `runs/NAME/` | a run folder for each run, and `complete.json` when it is done |
+//! | `results.csv` | every run, every point |
+//! | `summary.csv`, `summary.md` | every algorithm, with intervals |
+//! | `*.svg`, `*.png` | figures |
+
+use std::path::{Path, PathBuf};
+
+use policy_nets::tensor_file::write_atomically;
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+use super::plan::hexadecimal;
+use super::{Definition, PlannedRun, StudyError};
+use crate::metrics::{self, MetricsRow};
+
+/// The folder of a study.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StudyFolder {
+    path: PathBuf,
+}
+
+/// `complete.json` of a run: that it is done, and how its metrics can be told from damaged ones.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Completion {
+    /// Hash of the resolved configuration.
+    pub configuration: String,
+    /// SHA-256 of `metrics.csv`.
+    pub metrics: String,
+    /// Why the run ended before its last iteration, when it did.
+    pub failure: Option<String>,
+}
+
+/// What is there of a run.
+#[derive(Debug, PartialEq)]
+pub(super) enum State {
+    /// All of it.
+    Done(Vec<MetricsRow>, Completion),
+    /// A checkpoint.
+    Begun,
+    /// Nothing.
+    Absent,
+    /// Files that do not belong together or cannot be read, and what is wrong with them.
+    Damaged(String),
+}
+
+impl StudyFolder {
+    /// Opens the folder of `definition`, or makes it.
+    ///
+    /// Studies that differ in their number of runs, or in what is shown of them, are the same study.
+    ///
+    /// # Errors
+    /// A folder of another study or of something else, or what the file system refuses.
+    pub fn open(path: &Path, definition: &Definition) -> Result<Self, StudyError> {
+        fs_err::create_dir_all(path)?;
+        let folder = Self { path: path.to_owned() };
+        let file = folder.file("study.toml");
+        let table = |definition: &Definition| Table::try_from(definition).unwrap_or_default();
+        if file.is_file() {
+            let text = fs_err::read_to_string(&file)?;
+            let found: Table =
+                toml::from_str(&text).map_err(|_| StudyError::Foreign { path: path.to_owned() })?;
+            let differences = differences(&found, &table(definition));
+            if !differences.is_empty() {
+                let difference = differences.join(", ");
+                return Err(StudyError::OtherStudy { path: path.to_owned(), difference });
+            }
+        } else if fs_err::read_dir(path)?.next().is_some() {
+            return Err(StudyError::Foreign { path: path.to_owned() });
+        }
+        let text = toml::to_string(&table(definition)).map_err(std::io::Error::other)?;
+        write_atomically(&file, text.as_bytes())?;
+        fs_err::create_dir_all(folder.file("runs"))?;
+        Ok(folder)
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A file of the study.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// The folder of a run.
+    pub fn run(&self, run: &PlannedRun) -> PathBuf {
+        self.path.join("runs").join(&run.name)
+    }
+
+    /// Writes a file whole or not at all.
+    ///
+    /// # Errors
+    /// What the file system refuses.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), StudyError> {
+        Ok(write_atomically(&self.file(name), bytes)?)
+    }
+
+    /// The metrics of a finished run.
+    pub fn finished(&self, run: &PlannedRun) -> Option<(Vec<MetricsRow>, Completion)> {
+        match self.state(run) {
+            State::Done(rows, completion) => Some((rows, completion)),
+            _ => None,
+        }
+    }
+
+    /// What is there of a run.
+    pub(super) fn state(&self, run: &PlannedRun) -> State {
+        let path = self.run(run);
+        let Ok(bytes) = fs_err::read(path.join("complete.json")) else {
+            let begun = path.join("checkpoint").join("state.safetensors").is_file();
+            return match (begun, path.exists()) {
+                (true, _) => State::Begun,
+                (false, true) => State::Damaged("there is neither a result nor a checkpoint".to_owned()),
+                (false, false) => State::Absent,
+            };
+        };
+        let read = || -> Result<State, String> {
+            let completion: Completion =
+                serde_json::from_slice(&bytes).map_err(|error| format!("complete.json: {error}"))?;
+            let metrics = fs_err::read(path.join("metrics.csv")).map_err(|error| error.to_string())?;
+            if hexadecimal(&metrics) != completion.metrics {
+                return Err("metrics.csv is not what the run wrote".to_owned());
+            }
+            if completion.configuration != run.hash {
+                return Err("complete.json belongs to another configuration".to_owned());
+            }
+            let rows = metrics::read(&path.join("metrics.csv")).map_err(|error| error.to_string())?;
+            Ok(State::Done(rows, completion))
+        };
+        read().unwrap_or_else(State::Damaged)
+    }
+
+    /// Marks a run as done.
+    pub(super) fn complete(&self, run: &PlannedRun, failure: Option<String>) -> Result<(), StudyError> {
+        let path = self.run(run);
+        let metrics = hexadecimal(&fs_err::read(path.join("metrics.csv"))?);
+        let completion = Completion { configuration: run.hash.clone(), metrics, failure };
+        let json = serde_json::to_vec_pretty(&completion).map_err(std::io::Error::other)?;
+        Ok(write_atomically(&path.join("complete.json"), &json)?)
+    }
+
+    /// Removes what is there of a run.
+    pub(super) fn remove(&self, run: &PlannedRun) -> Result<(), StudyError> {
+        let path = self.run(run);
+        if path.exists() { Ok(fs_err::remove_dir_all(path)?) } else { Ok(()) }
+    }
+}
+
+/// Keys that may change while the runs stay what they are.
+const FREE: [&str; 8] =
+    ["runs", "title", "threshold", "smoothing", "horizontal", "interval", "reference", "position_label"];
+
+/// Keys in which two studies differ, the free ones apart.
+fn differences(left: &Table, right: &Table) -> Vec<String> {
+    let keys: std::collections::BTreeSet<&String> = left.keys().chain(right.keys()).collect();
+    let value = |table: &Table, key: &str| table.get(key).map(Value::to_string);
+    let differ = |key: &&String| !FREE.contains(&key.as_str()) && value(left, key) != value(right, key);
+    keys.into_iter().filter(differ).cloned().collect()
+}

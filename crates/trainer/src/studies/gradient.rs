@@ -1,0 +1,115 @@
+//! Studies of gradient estimates at frozen parameters.
+//!
+//! A training run of the environment's own configuration gives a sequence of parameters. Nothing is learned from then on:
+//! each repetition samples one batch from each of the last `omega` parameters, as training would have, and every
+//! algorithm estimates the gradient at the last. Over repetitions, with `g` the true gradient,
+//!
+//! `E|g_hat - g|^2 = |E g_hat - g|^2 + tr Var(g_hat)`: mean squared error, squared bias, total variance.
+//!
+//! The true gradient is an on-policy estimate from many more trajectories, whose own variance is subtracted from the squared
+//! bias, so that the latter is unbiased and may come out below zero.
+
+mod measurement;
+mod samples;
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+pub use measurement::{Measurement, report};
+
+use super::{Definition, Event, StudyError, StudyFolder};
+use samples::Frozen;
+
+/// Gradient estimates of one algorithm at one environment's frozen parameters.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Samples {
+    /// Index of the algorithm in the study.
+    pub entry: usize,
+    /// Index of the environment in the study.
+    pub environment: usize,
+    /// Fresh trajectories of the last iteration.
+    pub fresh: usize,
+    /// Trajectories behind the estimate, those of earlier parameters included.
+    pub used: usize,
+    /// Estimates, `[repetition][parameter]`.
+    pub estimates: Vec<Vec<f64>>,
+    /// The gradient that stands for the true one, and the variance of each of its components.
+    pub truth: Truth,
+}
+
+/// The gradient that stands for the true one.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Truth {
+    /// Components.
+    pub gradient: Vec<f64>,
+    /// Variance of every component.
+    pub variance: Vec<f64>,
+}
+
+/// Takes every algorithm's estimates, `jobs` algorithms at a time; those that are there already are read.
+///
+/// Returns `None` when `stop` turned true before the end.
+///
+/// # Errors
+/// Unknown algorithms and options, failing roll-outs, what the file system refuses.
+pub fn measure(
+    name: &str,
+    definition: &Definition,
+    folder: &StudyFolder,
+    jobs: usize,
+    stop: &AtomicBool,
+    observe: &(dyn Fn(Event<'_>) + Sync),
+) -> Result<Option<Vec<Samples>>, StudyError> {
+    let mut all = vec![];
+    for environment in 0..definition.environments.len() {
+        let frozen = Frozen::new(name, definition, environment)?;
+        let Some(truth) = frozen.truth(folder, stop, observe)? else { return Ok(None) };
+        let next = AtomicUsize::new(0);
+        let collected = Mutex::new(vec![]);
+        let work = || {
+            loop {
+                let entry = next.fetch_add(1, Ordering::Relaxed);
+                if entry >= definition.algorithm.len() || stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                let samples = frozen.samples(entry, &truth, folder, stop, observe);
+                if samples.is_err() {
+                    stop.store(true, Ordering::Relaxed);
+                }
+                if let Ok(mut collected) = collected.lock() {
+                    collected.push(samples);
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..jobs.clamp(1, definition.algorithm.len()) {
+                scope.spawn(work);
+            }
+        });
+        let mut found = vec![];
+        for samples in collected.into_inner().unwrap_or_default() {
+            match samples? {
+                Some(samples) => found.push(samples),
+                None => return Ok(None),
+            }
+        }
+        if found.len() < definition.algorithm.len() {
+            return Ok(None);
+        }
+        found.sort_by_key(|samples: &Samples| samples.entry);
+        all.extend(found);
+    }
+    Ok(Some(all))
+}
+
+/// Trajectories that [`measure`] samples, for a progress bar.
+///
+/// # Errors
+/// Unknown algorithms and options.
+pub fn trajectories(name: &str, definition: &Definition) -> Result<u64, StudyError> {
+    let mut total = 0;
+    for environment in 0..definition.environments.len() {
+        total += samples::cost(name, definition, environment)?;
+    }
+    Ok(total)
+}

@@ -1,0 +1,241 @@
+//! Taking and keeping gradient estimates.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use environments::registry::{self, Entry};
+use policy_nets::tensor_file::write_atomically;
+use policy_nets::{GaussianPolicy, PolicyState};
+
+use super::{Definition, Event, Samples, StudyError, StudyFolder, Truth};
+use crate::algorithms;
+use crate::config::{AlgorithmConfig, Config, OnPolicyConfig};
+use crate::device::{self, SelectedDevice};
+use crate::phases::Phases;
+use crate::random::Streams;
+use crate::sampler::Sampler;
+use crate::studies::plan::{configuration, hexadecimal, run_seed, slug};
+use crate::threads::Threads;
+use crate::training::{TrainError, Trainer};
+use crate::trajectories::BatchShape;
+
+/// Trajectories of one part of the true gradient.
+const TRUTH_BATCH: usize = 500;
+/// Number of the first seed of the true gradient; those of repetitions begin at 0.
+const TRUTH_SEED: u32 = 1 << 31;
+
+/// An environment with a sequence of parameters.
+pub(super) struct Frozen<'a> {
+    name: &'a str,
+    definition: &'a Definition,
+    environment: usize,
+    config: Config,
+    entry: &'static Entry,
+    horizon: usize,
+    device: SelectedDevice,
+    /// From the oldest to the one at which gradients are estimated.
+    path: Vec<PolicyState>,
+}
+
+/// The configuration of an algorithm, and how many of the last parameters it samples from.
+fn algorithm(
+    name: &str,
+    definition: &Definition,
+    environment: usize,
+    entry: usize,
+) -> Result<(AlgorithmConfig, usize), StudyError> {
+    let place = format!("study {name}");
+    let config = configuration(&place, definition, environment, Some(entry), definition.seed, 1)?.algorithm;
+    let length = if config.variance_reduction().is_some() { 2 } else { config.window() };
+    Ok((config, length))
+}
+
+/// Trajectories that an environment's estimates take.
+pub(super) fn cost(name: &str, definition: &Definition, environment: usize) -> Result<u64, StudyError> {
+    let mut total = definition.frozen.as_ref().map_or(0, |frozen| frozen.reference_size as u64);
+    for entry in 0..definition.algorithm.len() {
+        let (config, length) = algorithm(name, definition, environment, entry)?;
+        total += u64::from(definition.runs) * (config.batch_size() * length) as u64;
+    }
+    Ok(total)
+}
+
+impl<'a> Frozen<'a> {
+    /// Trains, and keeps the parameters of the last iterations.
+    pub(super) fn new(
+        name: &'a str,
+        definition: &'a Definition,
+        environment: usize,
+    ) -> Result<Self, StudyError> {
+        let iterations = definition.frozen.as_ref().map_or(0, |frozen| frozen.iterations);
+        let place = format!("study {name}");
+        let config =
+            configuration(&place, definition, environment, None, definition.seed, iterations.max(1))?;
+        let run = |source: TrainError| StudyError::Run {
+            run: format!("{place}, frozen parameters"),
+            source: Box::new(source),
+        };
+        let device = device::select(&config.device)?;
+        let mut longest = 1;
+        for entry in 0..definition.algorithm.len() {
+            longest = longest.max(algorithm(name, definition, environment, entry)?.1);
+        }
+        let mut trainer = Trainer::new(&config, &device).map_err(run)?;
+        let mut path = vec![trainer.policy().clone()];
+        for _ in 0..iterations {
+            trainer.step().map_err(run)?;
+            path.push(trainer.policy().clone());
+        }
+        path.drain(..path.len().saturating_sub(longest));
+        let entry = registry::find(&config.environment.name).map_err(|error| run(error.into()))?;
+        let horizon = config.environment.horizon.unwrap_or(entry.horizon);
+        Ok(Self { name, definition, environment, config, entry, horizon, device, path })
+    }
+
+    /// The on-policy estimate from many trajectories; `None` when stopped.
+    pub(super) fn truth(
+        &self,
+        folder: &StudyFolder,
+        stop: &AtomicBool,
+        observe: &(dyn Fn(Event<'_>) + Sync),
+    ) -> Result<Option<Truth>, StudyError> {
+        let size = self.definition.frozen.as_ref().map_or(0, |frozen| frozen.reference_size);
+        let discount = self.config.algorithm.discount();
+        let batch_size = TRUTH_BATCH.min(size / 2).max(1);
+        let gpomdp = OnPolicyConfig { batch_size, discount, ..OnPolicyConfig::default() };
+        let config = AlgorithmConfig::Gpomdp(gpomdp);
+        let parts = (size / batch_size) as u32;
+        let parts = self.repetitions("truth", &config, 1, parts, TRUTH_SEED, folder, stop, observe)?;
+        Ok(parts.map(|parts| {
+            let count = parts.len() as f64;
+            let gradient = super::measurement::mean_vector(&parts);
+            let variance = super::measurement::variance_vector(&parts, &gradient);
+            Truth { gradient, variance: variance.into_iter().map(|variance| variance / count).collect() }
+        }))
+    }
+
+    /// An algorithm's estimates; `None` when stopped.
+    pub(super) fn samples(
+        &self,
+        entry: usize,
+        truth: &Truth,
+        folder: &StudyFolder,
+        stop: &AtomicBool,
+        observe: &(dyn Fn(Event<'_>) + Sync),
+    ) -> Result<Option<Samples>, StudyError> {
+        let (config, length) = algorithm(self.name, self.definition, self.environment, entry)?;
+        let runs = self.definition.runs;
+        let label = &self.definition.algorithm[entry].label;
+        let estimates = self.repetitions(label, &config, length, runs, 0, folder, stop, observe)?;
+        let fresh = config.variance_reduction().map_or(config.batch_size(), |reduction| reduction.batch_size);
+        Ok(estimates.map(|estimates| Samples {
+            entry,
+            environment: self.environment,
+            fresh,
+            used: fresh + config.batch_size() * (length - 1),
+            estimates,
+            truth: truth.clone(),
+        }))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "private, and each is a different thing")]
+    fn repetitions(
+        &self,
+        label: &str,
+        config: &AlgorithmConfig,
+        length: usize,
+        count: u32,
+        first_seed: u32,
+        folder: &StudyFolder,
+        stop: &AtomicBool,
+        observe: &(dyn Fn(Event<'_>) + Sync),
+    ) -> Result<Option<Vec<Vec<f64>>>, StudyError> {
+        let mut complete = self.config.clone();
+        complete.algorithm = config.clone();
+        let key = format!("{}\nlength {length}\ncount {count}\nseed {first_seed}", complete.to_toml());
+        let environment = slug(&self.definition.environments[self.environment]);
+        let hash = hexadecimal(key.as_bytes());
+        let path = folder.file("runs").join(format!("{}-{environment}-{}.csv", slug(label), &hash[..8]));
+        let trajectories = (config.batch_size() * length) as u64;
+        if path.is_file() {
+            match read(&path) {
+                Ok(estimates) if estimates.len() == count as usize => {
+                    observe(Event::Trajectories(trajectories * u64::from(count)));
+                    return Ok(Some(estimates));
+                }
+                _ => observe(Event::Notice(&format!(
+                    "{} is damaged; its estimates are taken again",
+                    path.display()
+                ))),
+            }
+        }
+        let threads = Threads::new(1).map_err(|error| self.failed(label, error.into()))?;
+        let mut sampler = Sampler::new(*self.entry, self.horizon, &threads);
+        let mut estimates = vec![];
+        for repetition in 0..count {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            let seed = run_seed(self.definition.seed, first_seed + repetition);
+            estimates.push(self.estimate(&complete, length, Streams::new(seed), (&mut sampler, &threads))?);
+            observe(Event::Trajectories(trajectories));
+        }
+        write_atomically(&path, &encode(&estimates))?;
+        Ok(Some(estimates))
+    }
+
+    fn failed(&self, label: &str, source: TrainError) -> StudyError {
+        StudyError::Run { run: format!("study {}, `{label}`", self.name), source: Box::new(source) }
+    }
+
+    /// One estimate at the last parameters, from batches at the last `length` of them.
+    fn estimate(
+        &self,
+        config: &Config,
+        length: usize,
+        streams: Streams,
+        (sampler, threads): (&mut Sampler, &Threads),
+    ) -> Result<Vec<f64>, StudyError> {
+        let shape = BatchShape {
+            trajectories: config.algorithm.batch_size(),
+            horizon: self.horizon,
+            observation_size: self.entry.observation_size,
+            action_size: self.entry.action_size,
+        };
+        let states = &self.path[self.path.len().saturating_sub(length)..];
+        let parameter_count = states[0].flat_parameters().len();
+        let device = &self.device.device;
+        let mut algorithm = algorithms::make(config, shape, parameter_count, streams, &self.device, threads);
+        let mut phases = Phases::default();
+        let mut fresh = vec![];
+        let mut gradient = None;
+        for (iteration, state) in states.iter().enumerate() {
+            let iteration = iteration as u32;
+            let policy = GaussianPolicy::from_state(state, device);
+            let plan = algorithm.plan(iteration);
+            sampler.sample(&plan, &policy, state, (streams, iteration), &mut fresh)?;
+            gradient = Some(algorithm.estimate(&policy, &fresh, &mut phases).gradient);
+        }
+        Ok(gradient.map(|gradient| gradient.to_data().iter::<f64>().collect()).unwrap_or_default())
+    }
+}
+
+/// Estimates as CSV, below a first line with the hash of what follows.
+fn encode(estimates: &[Vec<f64>]) -> Vec<u8> {
+    let lines = estimates.iter().map(|estimate| {
+        let numbers: Vec<String> = estimate.iter().map(f64::to_string).collect();
+        numbers.join(",") + "\n"
+    });
+    let body: String = lines.collect();
+    format!("# sha256 {}\n{body}", hexadecimal(body.as_bytes())).into_bytes()
+}
+
+/// What [`encode`] wrote.
+fn read(path: &std::path::Path) -> Result<Vec<Vec<f64>>, String> {
+    let text = fs_err::read_to_string(path).map_err(|error| error.to_string())?;
+    let (first, body) = text.split_once('\n').ok_or("empty")?;
+    if first != format!("# sha256 {}", hexadecimal(body.as_bytes())) {
+        return Err("the hash differs".to_owned());
+    }
+    let number = |text: &str| text.parse::<f64>().map_err(|error| error.to_string());
+    body.lines().map(|line| line.split(',').map(number).collect()).collect()
+}

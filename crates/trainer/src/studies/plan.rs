@@ -1,0 +1,166 @@
+//! From a study to the configurations of its runs.
+
+use rand::Rng;
+use sha2::{Digest, Sha256};
+use toml::{Table, Value};
+
+use super::{Definition, Entry, Kind, StudyError};
+use crate::config::load::{Layer, load_layers};
+use crate::config::{Config, Source};
+use crate::random::{Purpose, Streams};
+
+/// A run of a study.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlannedRun {
+    /// Index of the algorithm in the study.
+    pub entry: usize,
+    /// Index of the environment in the study.
+    pub environment: usize,
+    /// Number of the run, from 0. Runs of one number have one seed, whatever the algorithm.
+    pub run: u32,
+    /// Name of its folder: algorithm, environment, number and the beginning of the hash.
+    pub name: String,
+    /// Hash of the resolved configuration.
+    pub hash: String,
+    /// The resolved configuration; `rtpg train` with it repeats the run.
+    pub config: Config,
+}
+
+impl PlannedRun {
+    /// Fresh trajectories of the run; expected ones, where chance decides.
+    pub fn trajectories(&self) -> u64 {
+        let iterations = self.config.iterations;
+        let algorithm = &self.config.algorithm;
+        match algorithm.variance_reduction() {
+            Some(reduction) => reduction.expected_trajectories(iterations).round() as u64,
+            None => u64::from(iterations) * algorithm.batch_size() as u64,
+        }
+    }
+}
+
+/// A study with every run resolved.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// Name of the study.
+    pub name: String,
+    /// The study.
+    pub definition: Definition,
+    /// All runs: every algorithm's first on every environment, then every algorithm's second, ...
+    pub runs: Vec<PlannedRun>,
+}
+
+impl Plan {
+    /// Resolves every run of a study of the kind `training`; a `gradient` study has none.
+    ///
+    /// # Errors
+    /// Unknown algorithms, options that an algorithm does not have, budgets that do not pay for an iteration.
+    pub fn new(name: &str, definition: &Definition) -> Result<Self, StudyError> {
+        let mut runs = vec![];
+        let count = if definition.kind == Kind::Training { definition.runs } else { 0 };
+        let place = format!("study {name}");
+        for run in 0..count {
+            let seed = run_seed(definition.seed, run);
+            for environment in 0..definition.environments.len() {
+                for entry in 0..definition.algorithm.len() {
+                    let config = resolve(&place, definition, environment, entry, seed)?;
+                    let hash = hash(&config);
+                    let label = &definition.algorithm[entry].label;
+                    let name = format!(
+                        "{}-{}-{run:03}-{}",
+                        slug(label),
+                        slug(&definition.environments[environment]),
+                        &hash[..8]
+                    );
+                    runs.push(PlannedRun { entry, environment, run, name, hash, config });
+                }
+            }
+        }
+        Ok(Self { name: name.to_owned(), definition: definition.clone(), runs })
+    }
+
+    /// The algorithm of a run.
+    pub fn entry(&self, run: &PlannedRun) -> &Entry {
+        &self.definition.algorithm[run.entry]
+    }
+}
+
+/// The seed of run number `run`: 63 bits of a stream that training never draws from, so that seeds of different studies
+/// neither overlap nor follow each other.
+pub(super) fn run_seed(study_seed: u64, run: u32) -> u64 {
+    Streams::new(study_seed).stream(Purpose::Study, run, 0, 0).next_u64() >> 1
+}
+
+/// The configuration of one run.
+fn resolve(
+    place: &str,
+    definition: &Definition,
+    environment: usize,
+    entry: usize,
+    seed: u64,
+) -> Result<Config, StudyError> {
+    let once = configuration(place, definition, environment, Some(entry), seed, 1)?;
+    let entry_definition = &definition.algorithm[entry];
+    let budget = entry_definition.budget.or(definition.budget).unwrap_or_default();
+    let iterations = once.algorithm.iterations_within(budget);
+    if iterations == 0 {
+        return Err(StudyError::Budget {
+            place: place.to_owned(),
+            label: entry_definition.label.clone(),
+            budget,
+            needed: once.algorithm.batch_size(),
+        });
+    }
+    configuration(place, definition, environment, Some(entry), seed, iterations)
+}
+
+/// The configuration of an algorithm of the study with a given seed and number of iterations: the environment's own, below
+/// the study's settings, below the algorithm's options; without an algorithm, the environment's own. One thread; a single
+/// evaluation, at the end.
+pub(super) fn configuration(
+    place: &str,
+    definition: &Definition,
+    environment: usize,
+    entry: Option<usize>,
+    seed: u64,
+    iterations: u32,
+) -> Result<Config, StudyError> {
+    let layer = |suffix: &str, table: Table| Layer { place: format!("{place}{suffix}"), table };
+    let integer = |value: u64| Value::Integer(value.cast_signed());
+    let evaluation = Table::from_iter([("interval".to_owned(), integer(u64::from(iterations)))]);
+    let lowest = Table::from_iter([
+        ("device".to_owned(), Value::String("cpu".to_owned())),
+        ("evaluation".to_owned(), Value::Table(evaluation)),
+    ]);
+    let highest = Table::from_iter([
+        ("seed".to_owned(), integer(seed)),
+        ("iterations".to_owned(), integer(u64::from(iterations))),
+        ("threads".to_owned(), integer(1)),
+    ]);
+    let mut layers = vec![layer("", lowest), layer(", settings", definition.settings.clone())];
+    if let Some(Entry { label, optimizer, options, .. }) = entry.map(|entry| &definition.algorithm[entry]) {
+        let mut own = Table::from_iter([("algorithm".to_owned(), Value::Table(options.clone()))]);
+        if !optimizer.is_empty() {
+            own.insert("optimizer".to_owned(), Value::Table(optimizer.clone()));
+        }
+        layers.push(layer(&format!(", algorithm `{label}`"), own));
+    }
+    layers.push(layer("", highest));
+    Ok(load_layers(&Source::parse(&definition.environments[environment]), layers)?)
+}
+
+/// SHA-256 of the resolved configuration, in hexadecimal digits.
+pub(super) fn hash(config: &Config) -> String {
+    hexadecimal(config.to_toml().as_bytes())
+}
+
+/// SHA-256 in hexadecimal digits.
+pub(super) fn hexadecimal(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
+
+/// Lower-case letters, digits and single hyphens.
+pub(super) fn slug(text: &str) -> String {
+    let text = text.to_lowercase();
+    let words = text.split(|character: char| !character.is_ascii_alphanumeric());
+    words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join("-")
+}

@@ -1,0 +1,32 @@
+//! Tables and figures of a study of the kind `training`.
+
+mod curves;
+mod figures;
+mod tables;
+
+pub use curves::{Curve, curves};
+
+use super::{Plan, StudyError, StudyFolder};
+use crate::random::{Purpose, Streams};
+
+/// Writes `results.csv`, `summary.csv`, `summary.md` and all figures from the runs that are there.
+///
+/// Returns the Markdown table. Without a finished run there is nothing to write, and the table is empty.
+///
+/// # Errors
+/// What the file system refuses, or curves that cannot be drawn.
+pub fn report(plan: &Plan, folder: &StudyFolder) -> Result<String, StudyError> {
+    let curves = curves(plan, folder)?;
+    if curves.is_empty() {
+        return Ok(String::new());
+    }
+    // Fixed, so that equal results give equal intervals.
+    let mut generator = Streams::new(plan.definition.seed).stream(Purpose::Study, u32::MAX, 0, 0);
+    let rows = tables::summarize(plan, &curves, &mut generator)?;
+    folder.write("results.csv", &tables::results(plan, &curves)?)?;
+    folder.write("summary.csv", &tables::summary(&rows)?)?;
+    let markdown = tables::markdown(plan, &rows);
+    folder.write("summary.md", markdown.as_bytes())?;
+    figures::draw(plan, folder, &curves, &rows, &mut generator)?;
+    Ok(markdown)
+}

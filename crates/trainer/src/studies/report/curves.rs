@@ -1,0 +1,94 @@
+//! The runs of a study as curves and scores.
+
+use crate::metrics::MetricsRow;
+use crate::statistics::{area_under_curve, mean, running_mean, trajectories_to_threshold};
+use crate::studies::{Horizontal, Plan, PlannedRun, StudyError, StudyFolder};
+
+/// One finished run.
+#[derive(Clone, Debug)]
+pub struct Curve<'a> {
+    /// The run.
+    pub run: &'a PlannedRun,
+    /// Its metrics.
+    pub rows: Vec<MetricsRow>,
+    /// Why it ended before its last iteration, when it did.
+    pub failure: Option<String>,
+    /// Iterations whose returns are averaged.
+    pub width: usize,
+}
+
+/// All finished runs of a plan that made at least one iteration.
+///
+/// # Errors
+/// What the file system refuses.
+pub fn curves<'a>(plan: &'a Plan, folder: &StudyFolder) -> Result<Vec<Curve<'a>>, StudyError> {
+    let finished = plan.runs.iter().filter_map(|run| Some((run, folder.finished(run)?)));
+    let curves = finished.filter(|(_, (rows, _))| !rows.is_empty()).map(|(run, (rows, completion))| {
+        let batch = run.trajectories() as f64 / f64::from(run.config.iterations);
+        let width = (plan.definition.smoothing as f64 / batch).round().max(1.0) as usize;
+        Curve { run, width: width.min(rows.len()), rows, failure: completion.failure }
+    });
+    Ok(curves.collect())
+}
+
+impl Curve<'_> {
+    /// Mean return of every iteration's fresh trajectories.
+    pub fn returns(&self) -> Vec<f64> {
+        self.rows.iter().map(|row| row.return_mean).collect()
+    }
+
+    /// Cumulative fresh trajectories after every iteration.
+    pub fn trajectories(&self) -> Vec<u64> {
+        self.rows.iter().map(|row| row.trajectories_total).collect()
+    }
+
+    /// Mean return over the last tenth of the iterations, or over the smoothing width where that is longer.
+    pub fn final_return(&self) -> f64 {
+        let count = (self.rows.len() / 10).max(self.width);
+        mean(&self.returns()[self.rows.len() - count..])
+    }
+
+    /// Mean height of the curve over fresh trajectories.
+    ///
+    /// # Errors
+    /// Metrics whose trajectories do not increase.
+    pub fn area(&self) -> Result<f64, StudyError> {
+        let x: Vec<f64> = self.trajectories().into_iter().map(|total| total as f64).collect();
+        Ok(area_under_curve(&x, &self.returns())?)
+    }
+
+    /// Fresh trajectories until the running mean reaches `threshold`.
+    ///
+    /// # Errors
+    /// Never for the rows of a run; the statistic's own contract.
+    pub fn to_threshold(&self, threshold: f64) -> Result<Option<u64>, StudyError> {
+        Ok(trajectories_to_threshold(&self.trajectories(), &self.returns(), self.width, threshold)?)
+    }
+
+    /// Seconds of all iterations.
+    pub fn seconds(&self) -> f64 {
+        self.rows.last().map_or(0.0, |row| row.seconds_total)
+    }
+
+    /// Horizontal values and running means, from the first full window on. A failed run keeps its last policy, and so its
+    /// last return, up to its budget.
+    pub fn points(&self, horizontal: Horizontal) -> (Vec<f64>, Vec<f64>) {
+        let position = |row: &MetricsRow| match horizontal {
+            Horizontal::Trajectories => row.trajectories_total as f64,
+            Horizontal::Seconds => row.seconds_total,
+        };
+        let first = self.width - 1;
+        let mut x: Vec<f64> = self.rows[first..].iter().map(position).collect();
+        let mut y = running_mean(&self.returns(), self.width).split_off(first);
+        if self.failure.is_some()
+            && let (Some(&last), Some(&end)) = (y.last(), x.last())
+        {
+            let share = f64::from(self.run.config.iterations) / self.rows.len() as f64;
+            if share > 1.0 {
+                x.push(end * share);
+                y.push(last);
+            }
+        }
+        (x, y)
+    }
+}
