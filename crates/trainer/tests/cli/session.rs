@@ -78,8 +78,7 @@ impl Session {
         let path = self.path(folder).join("config.toml");
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.lines().any(|found| found == line), "no line `{line}` in {text}");
-        let replaced =
-            |found: &str| if found == line { format!("{replacement}\n") } else { format!("{found}\n") };
+        let replaced = |found: &str| if found == line { format!("{replacement}\n") } else { format!("{found}\n") };
         std::fs::write(path, text.lines().map(replaced).collect::<String>()).unwrap();
     }
 
