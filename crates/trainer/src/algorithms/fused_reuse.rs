@@ -32,10 +32,10 @@ pub struct FusedReuse {
 }
 
 impl FusedReuse {
-    /// Whether the kernels cover the algorithm and the policy: all but the balance heuristic, which evaluates old
-    /// policies, and standardised observations.
+    /// Whether the kernels cover the algorithm and the policy: all but algorithms that evaluate earlier policies, and
+    /// standardised observations.
     pub fn covers(config: &AlgorithmConfig, normalized: bool) -> bool {
-        !matches!(config, AlgorithmConfig::Bh(_)) && !normalized
+        !config.evaluates_earlier_policies() && !normalized
     }
 
     /// The estimator that `config` names, with an empty window.

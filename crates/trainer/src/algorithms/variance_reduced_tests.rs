@@ -12,7 +12,7 @@ use crate::threads::Threads;
 const HORIZON: usize = 3;
 const VARIANCE: f64 = 0.3;
 const REFERENCE: [f64; 4] = [-0.5, 0.1, 0.05, -0.3];
-const CURRENT: [f64; 4] = [-0.7, 0.2, 0.15, -0.45];
+const CURRENT: [f64; 4] = [-0.55, 0.125, 0.075, -0.3375];
 
 fn policy_state(gain: [f64; 4]) -> PolicyState {
     PolicyState {
@@ -146,22 +146,23 @@ fn moments(estimates: &[Vec<f64>]) -> [(f64, f64); 4] {
 
 /// From the reference's exact gradient, the expectation of every correction is the current policy's exact gradient.
 ///
-/// 36 repetitions of 2000 trajectories for each algorithm and scope. The bound is 4.5 standard errors in 40 comparisons:
-/// a correct algorithm fails with three of 10 000 seeds. The gradients differ by more than 8 standard errors (asserted),
-/// so leaving out the correction, its sign, the ratios or the order of the policies is seen with 999 of 1000 seeds.
+/// 25 repetitions of 4000 trajectories for each algorithm and scope. The bound is 4.5 standard errors in 40 comparisons: a
+/// correct algorithm fails with three of 10 000 seeds, were the errors normal. The gradients differ by more than 7 standard
+/// errors (asserted), so leaving out the correction, its sign, the ratios or the order of the policies is seen with 99 of
+/// 100 seeds. The policies are near each other because the errors of larger steps have heavy tails.
 #[test]
 fn corrections_are_unbiased_on_the_lqr() {
     let (at_reference, at_current) = (exact_gradient(REFERENCE), exact_gradient(CURRENT));
     let mut sampler = Plans::new();
     for ratio in [RatioScope::PerStep, RatioScope::Trajectory] {
-        for rule in rules(ratio, 2000) {
+        for rule in rules(ratio, 4000) {
             let mut algorithm = algorithm(rule);
             let mut iteration = 0;
             let reference = || Reference {
                 parameters: policy(REFERENCE).parameters(),
                 estimate: Tensor::from_data(at_reference.as_slice(), &Device::default()),
             };
-            let estimates: Vec<Vec<f64>> = (0..36)
+            let estimates: Vec<Vec<f64>> = (0..25)
                 .map(|_| {
                     algorithm.reference = reference();
                     let (next, plan) = small_iteration(&mut algorithm, iteration);
@@ -181,7 +182,7 @@ fn corrections_are_unbiased_on_the_lqr() {
                     at_current[index]
                 );
             }
-            assert!(largest_difference > 8.0, "{rule:?}: {largest_difference}");
+            assert!(largest_difference > 7.0, "{rule:?}: {largest_difference}");
         }
     }
 }

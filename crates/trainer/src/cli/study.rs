@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use trainer::studies::{self, Definition, Event, Execution, Kind, Plan, StudyError, StudyFolder, gradient};
 
-use super::{Failure, Outcome, print_line};
+use super::{Failure, Outcome, print_line, print_message};
 
 /// Options of `rtpg study`.
 #[derive(Debug, clap::Args)]
@@ -135,7 +135,7 @@ fn handle_interrupt(stop: &Arc<AtomicBool>) -> Result<(), Failure> {
         if stop.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        eprintln!("saving the runs that are under way; press Ctrl-C again to stop at once");
+        print_message("saving the runs that are under way; press Ctrl-C again to stop at once");
     })
     .map_err(Failure::run)
 }
@@ -192,10 +192,10 @@ impl Progress {
                     let pace = (state.done - state.found).max(1) as f64 / started.elapsed().as_secs_f64();
                     let left = total.saturating_sub(state.done) as f64 / pace;
                     let finished = state.finished;
-                    eprintln!(
+                    print_message(format_args!(
                         "{finished} of {runs} runs, {:.0}% of all trajectories, {left:.0} s left",
                         100.0 * share
-                    );
+                    ));
                 }
             }
         }

@@ -115,7 +115,13 @@ impl StudyError {
     pub fn is_input(&self) -> bool {
         match self {
             Self::Run { source, .. } => {
-                matches!(**source, TrainError::Environment(_) | TrainError::Options(_))
+                matches!(
+                    **source,
+                    TrainError::Environment(_)
+                        | TrainError::Options(_)
+                        | TrainError::Memory { .. }
+                        | TrainError::RollOut(RollOutError::Make(_))
+                )
             }
             Self::Unknown { .. }
             | Self::Config(_)

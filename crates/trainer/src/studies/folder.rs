@@ -52,7 +52,7 @@ pub(super) enum State {
 impl StudyFolder {
     /// Opens the folder of `definition`, or makes it.
     ///
-    /// Studies that differ in their number of runs alone are the same study.
+    /// Studies that differ in their number of runs, or in what is shown of them, are the same study.
     ///
     /// # Errors
     /// A folder of another study or of something else, or what the file system refuses.
@@ -153,10 +153,14 @@ impl StudyFolder {
     }
 }
 
-/// Keys in which two studies differ, their numbers of runs apart.
+/// Keys that may change while the runs stay what they are.
+const FREE: [&str; 8] =
+    ["runs", "title", "threshold", "smoothing", "horizontal", "interval", "reference", "position_label"];
+
+/// Keys in which two studies differ, the free ones apart.
 fn differences(left: &Table, right: &Table) -> Vec<String> {
     let keys: std::collections::BTreeSet<&String> = left.keys().chain(right.keys()).collect();
     let value = |table: &Table, key: &str| table.get(key).map(Value::to_string);
-    let differ = |key: &&String| *key != "runs" && value(left, key) != value(right, key);
+    let differ = |key: &&String| !FREE.contains(&key.as_str()) && value(left, key) != value(right, key);
     keys.into_iter().filter(differ).cloned().collect()
 }

@@ -203,7 +203,7 @@ fn another_study_or_a_stranger_in_the_folder_is_refused() {
     let plan = study(folder.path(), SMALL, &[]).unwrap();
     let out = folder.path().join("out");
     StudyFolder::open(&out, &plan.definition).unwrap();
-    let more = study(folder.path(), SMALL, &["runs=7"]).unwrap();
+    let more = study(folder.path(), SMALL, &["runs=7", "threshold=-20.0"]).unwrap();
     StudyFolder::open(&out, &more.definition).unwrap();
     let other = study(folder.path(), SMALL, &["budget=80", "settings.policy.variance=0.2"]).unwrap();
     let message = StudyFolder::open(&out, &other.definition).unwrap_err().to_string();

@@ -210,7 +210,7 @@ pub(super) fn markdown(plan: &Plan, rows: &[Row]) -> String {
         text.push_str("| algorithm | fresh an iteration | runs | final return | mean return ");
         let threshold = definition.threshold;
         if let Some(threshold) = threshold {
-            let _ = write!(text, "| trajectories to {threshold} | ratio ");
+            let _ = write!(text, "| trajectories to {threshold} | saving ");
         }
         text.push_str("| P(improvement) | seconds a run |\n|---|---|---|---|---|---|---|");
         text.push_str(if threshold.is_some() { "---|---|\n" } else { "\n" });
@@ -228,7 +228,7 @@ pub(super) fn markdown(plan: &Plan, rows: &[Row]) -> String {
             if let Some((runs, estimate)) = &row.to_threshold {
                 let ratio = reference
                     .and_then(|reference| reference.to_threshold.as_ref())
-                    .map(|(_, other)| estimate.value / other.value)
+                    .map(|(_, other)| other.value / estimate.value)
                     .filter(|ratio| ratio.is_finite());
                 let _ = write!(
                     text,
@@ -259,12 +259,12 @@ fn legend(plan: &Plan) -> String {
     };
     format!(
         "Over runs: {statistic} [{kind}]. Final return: mean over the last tenth of the iterations. Mean return: area \
-         under the curve over fresh trajectories. P(improvement): that a run's mean return exceeds one of {}. Ratios are \
-         to {}. Trajectories to the threshold: until the mean return of the last {} fresh trajectories reaches it \
-         (interquartile mean; inf where too many runs never did).\n",
-        definition.reference(),
+         under the curve over fresh trajectories. P(improvement): that a run's mean return exceeds one of {}. Trajectories to the \
+         threshold: until the mean return of the last {} fresh trajectories reaches it (interquartile mean; inf where too \
+         many runs never did). Saving: how many times fewer they are than those of {}.\n",
         definition.reference(),
         definition.smoothing,
+        definition.reference(),
     )
 }
 
