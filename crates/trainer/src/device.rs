@@ -245,4 +245,24 @@ mod tests {
             assert!(name.parse::<DeviceChoice>().is_err(), "{name}");
         }
     }
+
+    #[test]
+    fn a_gpu_that_is_not_there_is_an_error_and_no_panic() {
+        let error = select(&DeviceChoice::Gpu(Some(1000))).unwrap_err();
+        assert!(matches!(&error, DeviceError::Absent { choice, .. } if choice == "gpu:1000"), "{error}");
+    }
+
+    #[test]
+    fn a_backend_that_was_not_built_in_is_told_of() {
+        for backend in Backend::ALL.into_iter().filter(|backend| !backend.is_compiled()) {
+            let error = select(&DeviceChoice::Backend(backend)).unwrap_err();
+            assert_eq!(error, DeviceError::NotCompiled { name: backend.name() });
+        }
+    }
+
+    #[test]
+    fn auto_takes_a_device_and_says_why_in_one_line() {
+        let selected = select(&DeviceChoice::Auto).unwrap();
+        assert!(!selected.reason.is_empty() && !selected.reason.contains('\n'), "{}", selected.reason);
+    }
 }
