@@ -33,7 +33,9 @@ fn estimator(criterion: &mut Criterion) {
     for backend in Backend::compiled() {
         match device::select(&DeviceChoice::Backend(backend)) {
             Ok(device) => {
-                WORKLOADS.iter().for_each(|workload| measure(criterion, &device, &threads, *workload));
+                for workload in WORKLOADS {
+                    measure(criterion, &device, &threads, workload);
+                }
             }
             Err(error) => eprintln!("skipped: {}: {error}", backend.name()),
         }
