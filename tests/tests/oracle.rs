@@ -1,5 +1,7 @@
 //! The oracle against definitions that it does not use: finite differences, numbers worked out by hand.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where its own preparation fails")]
+
 use integration_tests::oracle::{
     Activation, Baseline, Batch, Coefficients, Layer, Policy, Problem, Settings, Step, Weighting, answer,
     coefficients, log_density, log_ratio, log_second_moment_closed_form, log_second_moment_sample,

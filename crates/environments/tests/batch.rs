@@ -1,5 +1,7 @@
 //! `EnvironmentBatch` against single environments stepped one by one.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where its own preparation fails")]
+
 use std::cell::RefCell;
 
 use environments::{
