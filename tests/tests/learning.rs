@@ -1,5 +1,7 @@
 //! Learning on the LQR, whose expected return and its gradient are known exactly.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use environments::linear_quadratic::optimum::{Gain, expected_return, optimal_return};
 use environments::registry;
 use policy_nets::{GaussianPolicy, PolicyState};

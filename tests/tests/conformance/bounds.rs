@@ -18,7 +18,7 @@ pub(crate) const EPSILON: f64 = f32::EPSILON as f64;
 /// Relative error that is too large whatever explains it.
 pub(crate) const LIMIT: f64 = 1e-3;
 /// Single precision saturates weights at `exp(80)`, and what is below the smallest normal number is zero.
-pub(crate) const LARGEST_WEIGHT: f64 = 5.540_622_384_393_510e34;
+pub(crate) const LARGEST_WEIGHT: f64 = 5.540_622_384_393_51e34;
 pub(crate) const SMALLEST_WEIGHT: f64 = 1e-36;
 /// A logarithm of this size or more stands for an infinite one.
 pub(crate) const INFINITE: f64 = 1e29;

@@ -1,5 +1,7 @@
 //! Every compiled backend against the float64 oracle, in single precision, and properties that hold for every input.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 mod bounds;
 mod estimates;
 mod parts;

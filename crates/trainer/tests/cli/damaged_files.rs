@@ -110,7 +110,9 @@ fn inconsistent_trajectories() {
     };
     let without = |names: &[&str]| {
         let mut changed = logged.clone();
-        names.iter().for_each(|name| drop(changed.remove(*name)));
+        for name in names {
+            changed.remove(*name);
+        }
         changed
     };
     let mut nan = vec![0.0; 4 * 5 * 20 * 3];
