@@ -226,10 +226,10 @@ pub(super) fn markdown(plan: &Plan, rows: &[Row]) -> String {
                 interval(row.area, 1),
             );
             if let Some((runs, estimate)) = &row.to_threshold {
-                let ratio = reference
+                let saving = reference
                     .and_then(|reference| reference.to_threshold.as_ref())
                     .map(|(_, other)| other.value / estimate.value)
-                    .filter(|ratio| ratio.is_finite());
+                    .filter(|saving| saving.is_finite() && *saving > 0.0);
                 let _ = write!(
                     text,
                     "| {}{} | {} ",
@@ -239,7 +239,7 @@ pub(super) fn markdown(plan: &Plan, rows: &[Row]) -> String {
                     } else {
                         String::new()
                     },
-                    ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}")),
+                    saving.map_or_else(|| "-".to_owned(), |saving| format!("{saving:.2}")),
                 );
             }
             let improvement = row.improvement.map_or_else(|| "-".to_owned(), |value| interval(value, 2));
