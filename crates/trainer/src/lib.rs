@@ -11,6 +11,7 @@ pub mod algorithms;
 pub mod checkpoint;
 pub mod config;
 pub mod device;
+pub mod device_trajectories;
 pub mod evaluation;
 pub mod figures;
 pub mod host_window;
