@@ -12,6 +12,8 @@ pub mod checkpoint;
 pub mod config;
 pub mod device;
 pub mod device_trajectories;
+#[cfg(all(feature = "kernels", not(feature = "fusion")))]
+pub mod device_window;
 pub mod evaluation;
 pub mod figures;
 pub mod host_window;

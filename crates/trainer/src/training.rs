@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use burn::tensor::Tensor;
 use environments::registry::{self, Entry, UnknownEnvironment};
 use estimator::DiagnosticsReport;
 use policy_nets::tensor_file::HostTensor;
 use policy_nets::{GaussianPolicy, Normalizer, PolicyState};
 
-use crate::algorithms::{self, Algorithm, Estimate};
+use crate::algorithms::{self, Algorithm, Update};
 use crate::checkpoint::{Checkpoint, CheckpointError, Progress};
 use crate::config::Config;
 use crate::device::SelectedDevice;
@@ -247,9 +246,7 @@ impl Trainer {
             .phases
             .time(Phase::RollOut, || sampler.sample(&plan, &self.policy, &self.state, key, fresh))?;
 
-        let estimate = self.algorithm.estimate(&self.policy, &self.fresh, &mut self.phases);
-        let newest = estimate.newest;
-        let (report, gradient_norm) = self.update(estimate)?;
+        let (report, newest, gradient_norm) = self.update()?;
 
         let mut row = MetricsRow { unstable, ..MetricsRow::default() };
         row.set_returns(&self.fresh);
@@ -272,33 +269,31 @@ impl Trainer {
         Ok(row)
     }
 
-    /// Steps the optimiser and reads diagnostics, gradient norm and parameters in one transfer.
-    fn update(&mut self, estimate: Estimate) -> Result<(DiagnosticsReport, f64), TrainError> {
+    /// Updates the policy and reads diagnostics, gradient norm and parameters in one transfer. Also returns the slot of
+    /// the newest batch in the diagnostics.
+    fn update(&mut self) -> Result<(DiagnosticsReport, usize, f64), TrainError> {
         let iteration = self.progress.iteration + 1;
-        let batches = estimate.batches;
         let before = self.optimizer.clone();
-        let packed = self.phases.time(Phase::Update, || {
-            let squared_norm = estimate.gradient.clone().square().sum();
-            let parameters = self.optimizer.step(self.policy.parameters(), estimate.gradient);
-            self.policy.set_parameters(parameters);
-            Tensor::cat(vec![estimate.diagnostics.packed(), squared_norm, self.policy.parameters()], 0)
-        });
+        let Self { algorithm, policy, optimizer, fresh, phases, .. } = self;
+        let Update { packed, squares, batches, newest } = algorithm.update(policy, optimizer, fresh, phases);
         let values = self.phases.time(Phase::Record, || packed.try_into_data());
         let values: Vec<f64> = values
             .map_err(|error| TrainError::Device { iteration, reason: error.to_string() })?
             .iter::<f64>()
             .collect();
         let count = DiagnosticsReport::packed_len(batches);
-        let gradient_norm = values[count].sqrt();
+        let parameters = &values[count + squares..];
+        let gradient_norm = values[count..count + squares].iter().sum::<f64>().sqrt();
         let what =
             if gradient_norm.is_finite() { "a parameter after the update" } else { "the gradient's norm" };
-        if let Some(value) = values[count..].iter().find(|value| !value.is_finite()) {
+        let mut checked = std::iter::once(&gradient_norm).chain(parameters);
+        if let Some(value) = checked.find(|value| !value.is_finite()) {
             self.optimizer = before;
             self.policy = GaussianPolicy::from_state(&self.state, &self.policy.parameters().device());
             return Err(TrainError::NotFinite { iteration, what, value: *value });
         }
-        self.state = self.policy.state_at(values[count + 1..].to_vec());
-        Ok((DiagnosticsReport::unpack(&values, batches), gradient_norm))
+        self.state = self.policy.state_at(parameters.to_vec());
+        Ok((DiagnosticsReport::unpack(&values, batches), newest, gradient_norm))
     }
 
     /// Evaluates the policy when it is time to, and keeps it when it is the best so far.
