@@ -99,6 +99,7 @@ impl KernelDevice {
         Limits {
             shared_bytes: hardware.max_shared_memory_size,
             units: hardware.max_units_per_cube.min(hardware.max_cube_dim.0) as usize,
+            bindings: hardware.max_bindings as usize,
         }
     }
 

@@ -282,7 +282,8 @@ impl Trainer {
         let iteration = self.progress.iteration + 1;
         let before = self.optimizer.clone();
         let Self { algorithm, policy, optimizer, fresh, phases, .. } = self;
-        let Update { packed, squares, batches, newest } = algorithm.update(policy, optimizer, fresh, phases);
+        let Update { packed, squares, batches, newest, .. } =
+            algorithm.update(policy, optimizer, fresh, phases);
         let values = self.phases.time(Phase::Record, || packed.try_into_data());
         let values: Vec<f64> = values
             .map_err(|error| TrainError::Device { iteration, reason: error.to_string() })?

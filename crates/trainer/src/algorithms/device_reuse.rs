@@ -121,23 +121,18 @@ impl DeviceReuse {
             } else {
                 self.statistics.launch(&parameters, log_std, buffers, device)
             };
-            match &self.weights {
-                Some(weights) => {
-                    let count = policy.parameters().dims()[0];
-                    let room = DiagnosticsReport::packed_len(shape[0]) + square_count(count) + count;
-                    let packed = device.empty(room);
-                    (weights.launch(&statistics, shape, &packed, device), Packed::Buffer(packed))
-                }
-                None => {
-                    let exponents = device.tensor(&statistics.exponent, shape);
-                    let (weights, diagnostics) = self
-                        .weighting
-                        .weigh(device.tensor(&statistics.log_ratio, shape), || log_second_moment(exponents));
-                    let weights = device.buffer_of(weights);
-                    let weights = weights.unwrap_or_else(|| panic!("the weights left the window's device"));
-                    (weights, Packed::Tensor(diagnostics))
-                }
+            if let Some(weights) = &self.weights {
+                let count = policy.parameters().dims()[0];
+                let room = DiagnosticsReport::packed_len(shape[0]) + square_count(count) + count;
+                let packed = device.empty(room);
+                return (weights.launch(&statistics, shape, &packed, device), Packed::Buffer(packed));
             }
+            let exponents = device.tensor(&statistics.exponent, shape);
+            let log_ratio = device.tensor(&statistics.log_ratio, shape);
+            let (weights, diagnostics) = self.weighting.weigh(log_ratio, || log_second_moment(exponents));
+            let weights = device.buffer_of(weights);
+            let weights = weights.unwrap_or_else(|| panic!("the weights left the window's device"));
+            (weights, Packed::Tensor(diagnostics))
         });
         let partial = phases
             .time(Phase::Gradient, || self.gradient.launch(&parameters, log_std, &weights, buffers, device));
@@ -192,7 +187,7 @@ impl Algorithm for DeviceReuse {
         let Pass { partial, parameters, packed } = self.pass(policy, phases);
         let Packed::Buffer(packed) = packed else { unreachable!("a kernel computes the weights") };
         let batches = self.window.len();
-        phases.time(Phase::Update, || {
+        let gradient = phases.time(Phase::Update, || {
             let device = &self.device;
             let (rule, moments) = optimizer.begin_step(&policy.parameters());
             let moments = moments.map(|moment| {
@@ -213,11 +208,13 @@ impl Algorithm for DeviceReuse {
             let count = [partial.parameters];
             policy.set_projected_parameters(device.tensor(&stepped.parameters, count));
             optimizer.finish_step(stepped.moments.each_ref().map(|moment| device.tensor(moment, count)));
+            device.tensor(&stepped.gradient, count)
         });
         let room = packed.meta.shape().num_elements();
         Update {
             packed: self.device.tensor(&packed, [room]),
             squares: square_count(partial.parameters),
+            gradient,
             batches,
             newest: self.window.newest(),
         }

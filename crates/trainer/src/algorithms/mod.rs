@@ -60,6 +60,8 @@ pub struct Update {
     pub packed: Tensor<1>,
     /// Number of parts of the squared gradient.
     pub squares: usize,
+    /// The gradient, to name what of it is not finite. Not read otherwise.
+    pub gradient: Tensor<1>,
     /// Number of batches behind the diagnostics, `omega_k`.
     pub batches: usize,
     /// Slot of the newest batch in the diagnostics' order.
@@ -70,10 +72,11 @@ impl Estimate {
     /// Steps along the gradient.
     pub fn apply(self, policy: &mut GaussianPolicy, optimizer: &mut Optimizer) -> Update {
         let squared_norm = self.gradient.clone().square().sum();
-        policy.set_parameters(optimizer.step(policy.parameters(), self.gradient));
+        policy.set_parameters(optimizer.step(policy.parameters(), self.gradient.clone()));
         Update {
             packed: Tensor::cat(vec![self.diagnostics.packed(), squared_norm, policy.parameters()], 0),
             squares: 1,
+            gradient: self.gradient,
             batches: self.batches,
             newest: self.newest,
         }
