@@ -118,6 +118,7 @@ pub struct Trainer {
     best: Option<PolicyState>,
     progress: Progress,
     phases: Phases,
+    memory_need: MemoryNeed,
 }
 
 impl Trainer {
@@ -165,7 +166,7 @@ impl Trainer {
             observation_size: entry.observation_size,
             action_size: entry.action_size,
         };
-        check_memory(config, shape, &state, device)?;
+        let memory_need = check_memory(config, shape, &state, device)?;
         let policy = GaussianPolicy::from_state(&state, &device.device);
         let parameter_count = state.flat_parameters().len();
         let algorithm = algorithms::make(config, shape, parameter_count, streams, device, &threads);
@@ -189,7 +190,13 @@ impl Trainer {
             best: None,
             progress: Progress::default(),
             phases: Phases::default(),
+            memory_need,
         })
+    }
+
+    /// How much memory the run was reckoned to need.
+    pub fn memory_need(&self) -> MemoryNeed {
+        self.memory_need
     }
 
     /// The configuration.
@@ -390,13 +397,13 @@ impl Trainer {
     }
 }
 
-/// Refuses a run that the host's memory cannot hold. A GPU's own memory is not looked at.
+/// What a run needs; one that the host's memory cannot hold is refused. A GPU's own memory is not looked at.
 fn check_memory(
     config: &Config,
     shape: BatchShape,
     state: &PolicyState,
     device: &SelectedDevice,
-) -> Result<(), TrainError> {
+) -> Result<MemoryNeed, TrainError> {
     let fused = algorithms::uses_fused(config, device);
     let window = config.algorithm.window();
     let episodes = if config.evaluation.interval > 0 { config.evaluation.episodes } else { 0 };
@@ -409,7 +416,7 @@ fn check_memory(
             trajectories: shape.trajectories,
             horizon: shape.horizon,
         }),
-        _ => Ok(()),
+        _ => Ok(need),
     }
 }
 

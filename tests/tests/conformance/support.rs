@@ -30,6 +30,23 @@ pub(crate) fn devices() -> Vec<SelectedDevice> {
     devices
 }
 
+/// One of so many cases runs on a software driver.
+const SOFTWARE_SHARE: u64 = 16;
+
+/// The devices for one of many cases. A GPU's driver that computes on the processor compiles seconds for each new shape:
+/// it gets one case in [`SOFTWARE_SHARE`], or all with `RTPG_CONFORMANCE=full`.
+pub(crate) fn devices_for(case: u64) -> Vec<SelectedDevice> {
+    let full = std::env::var_os("RTPG_CONFORMANCE").is_some_and(|value| value == "full");
+    let mut devices = devices();
+    devices.retain(|device| full || !device.is_software || case.is_multiple_of(SOFTWARE_SHARE));
+    devices
+}
+
+/// A number for [`devices_for`] from random log-ratios.
+pub(crate) fn case(ratios: &[f64]) -> u64 {
+    ratios.first().map_or(0, |ratio| ratio.to_bits())
+}
+
 /// The oracle's policy as the crates' own.
 pub(crate) fn policy_state(policy: &Policy) -> PolicyState {
     let widths = policy.layers.iter().map(|layer| layer.weight.len());
