@@ -7,5 +7,8 @@ mod commands;
 mod damaged_files;
 mod estimate;
 mod interruptions;
+mod kills;
+mod recovery;
 mod session;
+mod studies;
 mod tensors;
