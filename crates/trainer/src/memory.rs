@@ -9,7 +9,7 @@ use crate::trajectories::BatchShape;
 /// Bytes that a run needs at most, by part.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MemoryNeed {
-    /// The program itself: code, threads, environments.
+    /// The program itself, 96 bytes for each parameter (copies, moments, gradients), and 1 KiB for each environment.
     pub program: f64,
     /// The window: `omega N T (O + 2 A + 2)` numbers of 4 bytes.
     pub window: f64,
@@ -23,7 +23,9 @@ pub struct MemoryNeed {
 }
 
 /// What the program takes before it holds a trajectory (measured: docs/reliability.md).
-const PROGRAM: f64 = 24.0 * 1_048_576.0;
+const PROGRAM: f64 = 16.0 * 1_048_576.0;
+const PARAMETER: f64 = 96.0;
+const ENVIRONMENT: f64 = 1024.0;
 
 impl MemoryNeed {
     /// The need of a run with windows of `window` batches.
@@ -38,20 +40,31 @@ impl MemoryNeed {
         let step = (observation_size + 2 * action_size) as f64;
         let steps = trajectories as f64 * horizon as f64;
         let window = window as f64;
+        let sizes = architecture.layers();
+        let parameters: f64 = sizes.iter().map(|(inputs, outputs)| *inputs as f64 * *outputs as f64).sum();
         let widths: usize = architecture.layers().iter().map(|(_, outputs)| outputs).sum();
         let estimator = if fused {
-            (window * trajectories as f64 * architecture.parameter_count() as f64 * 4.0).min(67_108_864.0)
+            (window * trajectories as f64 * parameters * 4.0).min(67_108_864.0)
         } else {
             window * steps * 4.0 * (4 * widths + 8 * action_size + observation_size) as f64
         };
         let numbers = window * steps * (step + 2.0);
+        let environments = (trajectories + episodes) as f64;
         Self {
-            program: PROGRAM,
+            program: PROGRAM + PARAMETER * parameters + ENVIRONMENT * environments,
             window: numbers * 4.0,
             batches: (steps + (episodes * horizon) as f64) * (4.0 * step + 8.0),
             estimator,
             checkpoint: numbers * 16.0,
         }
+    }
+
+    /// The same with the balance heuristic's matrix of log-ratios and its old policies.
+    #[must_use]
+    pub fn with_earlier_policies(self, window: usize, batch: usize, parameters: usize) -> Self {
+        let window = window as f64;
+        let matrix = window * window * batch as f64 + window * parameters as f64;
+        Self { estimator: self.estimator + 4.0 * matrix, ..self }
     }
 
     /// All parts together.

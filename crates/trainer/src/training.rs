@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use environments::StepError;
 use environments::registry::{self, Entry, UnknownEnvironment};
 use policy_nets::tensor_file::HostTensor;
-use policy_nets::{GaussianPolicy, Normalizer, PolicyState};
+use policy_nets::{Architecture, GaussianPolicy, Normalizer, PolicyState};
 
 use crate::algorithms::{self, Algorithm, Estimate, Restore};
 use crate::checkpoint::{Checkpoint, CheckpointError, Progress};
@@ -188,6 +188,14 @@ impl Trainer {
         let threads = Threads::new(config.threads)?;
         let streams = Streams::new(config.seed);
         let architecture = config.policy.architecture(entry.observation_size, entry.action_size);
+        let shape = BatchShape {
+            trajectories: config.algorithm.batch_size(),
+            horizon,
+            observation_size: entry.observation_size,
+            action_size: entry.action_size,
+        };
+        // Nothing is allocated from the configuration's sizes before they are known to fit.
+        let memory_need = check_memory(config, shape, &architecture, device)?;
         let mut state = PolicyState::start(
             architecture,
             config.policy.initialization,
@@ -198,13 +206,6 @@ impl Trainer {
         if config.policy.normalize_observations {
             state.normalizer = Some(Normalizer::new(entry.observation_size));
         }
-        let shape = BatchShape {
-            trajectories: config.algorithm.batch_size(),
-            horizon,
-            observation_size: entry.observation_size,
-            action_size: entry.action_size,
-        };
-        let memory_need = check_memory(config, shape, &state, device)?;
         let policy = GaussianPolicy::from_state(&state, &device.device);
         let parameter_count = state.flat_parameters().len();
         let algorithm = algorithms::make(config, shape, parameter_count, streams, device, &threads);
@@ -256,6 +257,12 @@ impl Trainer {
     pub fn environment_time(&self) -> Duration {
         let evaluation = self.evaluator.as_ref().map(Evaluator::environment_time);
         evaluation.into_iter().chain([self.sampler.environment_time()]).sum()
+    }
+
+    /// Puts another algorithm in the place of the configured one.
+    #[cfg(test)]
+    pub(crate) fn set_algorithm(&mut self, algorithm: Box<dyn Algorithm>) {
+        self.algorithm = algorithm;
     }
 
     /// Memory that the run needs, as reckoned before its start.
@@ -318,7 +325,10 @@ impl Trainer {
         row.iteration = self.progress.iteration;
         row.trajectories_total = self.progress.trajectories_total;
         row.env_steps_total = self.progress.env_steps_total;
-        row.evaluation_return = self.evaluate(&row)?;
+        row.evaluation_return = match self.evaluate(&row) {
+            Err(TrainError::NotFinite { .. }) if self.config.bad_batches == BadBatches::Drop => None,
+            outcome => outcome?,
+        };
         if row.dropped == 0 {
             self.update_normalizer();
         }
@@ -597,13 +607,16 @@ fn in_iteration(error: RollOutError, iteration: u32) -> TrainError {
 fn check_memory(
     config: &Config,
     shape: BatchShape,
-    state: &PolicyState,
+    architecture: &Architecture,
     device: &SelectedDevice,
 ) -> Result<MemoryNeed, TrainError> {
     let fused = algorithms::uses_fused(config, device);
     let window = config.algorithm.window();
     let episodes = if config.evaluation.interval > 0 { config.evaluation.episodes } else { 0 };
-    let need = MemoryNeed::new(shape, window, episodes, &state.architecture, fused);
+    let mut need = MemoryNeed::new(shape, window, episodes, architecture, fused);
+    if config.algorithm.evaluates_earlier_policies() {
+        need = need.with_earlier_policies(window, shape.trajectories, architecture.parameter_count());
+    }
     match available() {
         Some(available) if need.total() > available => Err(TrainError::Memory {
             need,
