@@ -102,16 +102,17 @@ impl Weights {
         fits.then_some(Self { rule, plan })
     }
 
-    /// Weights `[window, batch]` of windows of `[window, batch]` trajectories; writes their diagnostics, in the order of
-    /// [`DiagnosticsReport::unpack`], to the beginning of `packed`. One launch.
+    /// Weights `[window, batch]` of windows of `[window, batch]` trajectories. Writes their diagnostics, in the order of
+    /// [`DiagnosticsReport::unpack`], to the beginning of `packed`, and from `place` on the log-ratios, unless the weights
+    /// are uniform, and the weights once more. One launch.
     pub fn launch(
         &self,
         statistics: &TrajectoryStatistics,
         [window, batch]: [usize; 2],
-        packed: &Buffer,
+        (packed, place): (&Buffer, usize),
         device: &KernelDevice,
     ) -> Buffer {
-        debug_assert!(packed.meta.shape().num_elements() >= DiagnosticsReport::packed_len(window));
+        debug_assert!(place >= DiagnosticsReport::packed_len(window));
         let weights = device.empty(window * batch);
         let count = (window * batch) as f64;
         // The logarithm of lambda is `log_lambda`, less half of `ln D` where it is adaptive.
@@ -149,6 +150,7 @@ impl Weights {
             log_lambda as f32,
             exponent as f32,
             log_clip as f32,
+            place as u32,
             self.plan,
         );
         weights
@@ -181,6 +183,7 @@ fn weights_kernel(
     log_lambda: f32,
     power: f32,
     log_clip: f32,
+    copies: u32,
     #[comptime] plan: WeightPlan,
 ) {
     let mut memory = Shared::<[f32]>::new_slice(comptime!(plan.memory()));
@@ -214,8 +217,11 @@ fn weights_kernel(
             while j < batch {
                 let place = i * batch + j;
                 let mut weight = 1.0_f32 / count;
+                let mut copy = copies as usize + place;
                 if comptime!(plan.kind != Kind::Uniform) {
                     let ratio = log_ratio[place];
+                    packed[copy] = ratio;
+                    copy += window * batch;
                     let log_weight = if comptime!(plan.kind == Kind::MultipleImportance) {
                         (-ratio).min(log_clip) - (log_window + log_batch)
                     } else if comptime!(plan.geometric) {
@@ -229,6 +235,7 @@ fn weights_kernel(
                     weight = select(ratio.is_nan(), ratio, weight);
                 }
                 weights[place] = weight;
+                packed[copy] = weight;
                 largest = largest.max(weight);
                 j += lanes;
             }
