@@ -101,7 +101,7 @@ pub enum TrainError {
         path: PathBuf,
     },
     /// Reading from the device failed.
-    #[error("iteration {iteration}: the device failed: {reason}")]
+    #[error("iteration {iteration}: the device failed: {reason}; the last good state is saved")]
     Device {
         /// Iteration, from 1.
         iteration: u32,

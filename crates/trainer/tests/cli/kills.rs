@@ -87,11 +87,11 @@ const STUDY: &str = r#"
 title = "killed"
 environments = ["lqr"]
 runs = 4
-budget = 3000
+budget = 600
 [settings.environment]
 horizon = 5
 [settings.checkpoint]
-iterations = 3
+iterations = 7
 [[algorithm]]
 label = "RT-PG"
 name = "rt-pg"
