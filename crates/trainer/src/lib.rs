@@ -11,6 +11,9 @@ pub mod algorithms;
 pub mod checkpoint;
 pub mod config;
 pub mod device;
+pub mod device_trajectories;
+#[cfg(all(feature = "kernels", not(feature = "fusion")))]
+pub mod device_window;
 pub mod evaluation;
 pub mod figures;
 pub mod finite;

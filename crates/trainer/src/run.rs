@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::Config;
 use crate::device::SelectedDevice;
 use crate::figures;
+use crate::memory;
 use crate::metrics::{self, MetricsRow};
 use crate::panics;
 use crate::phases::{Phase, PhaseSeconds};
@@ -77,6 +78,13 @@ pub struct Summary {
     /// physics all the time; what the policy, the estimator and idle threads take is missing from it.
     #[serde(default)]
     pub physics_share: f64,
+    /// Bytes that the run was reckoned to need: window, batches and estimator.
+    #[serde(default)]
+    pub memory_need: u64,
+    /// The most bytes that the process had at one time, the program included; not known where the system does not tell, and
+    /// where several runs share a process.
+    #[serde(default)]
+    pub memory_peak: Option<u64>,
     /// Seconds of every phase in this process.
     pub phase_seconds: PhaseSeconds,
 }
@@ -97,6 +105,7 @@ pub struct Run {
     started: Instant,
     last_checkpoint: (Instant, u32),
     checkpoint_seconds: f64,
+    alone: bool,
     watch: Watch,
     speaks: bool,
     unstable_total: u64,
@@ -201,6 +210,7 @@ impl Run {
             started: Instant::now(),
             last_checkpoint: (Instant::now(), progress.iteration),
             checkpoint_seconds: 0.0,
+            alone: false,
             watch,
             speaks: true,
             unstable_total: rows.iter().map(|row| row.unstable).sum(),
@@ -223,6 +233,11 @@ impl Run {
     /// Counters and policy.
     pub fn trainer(&self) -> &Trainer {
         &self.trainer
+    }
+
+    /// Says that this process makes no other run, so that its peak of memory is the run's.
+    pub fn measure_memory(&mut self) {
+        self.alone = true;
     }
 
     /// Makes the remaining iterations, or stops after the current one when `stop` turns true. Whatever happens, a panic
@@ -383,6 +398,8 @@ impl Run {
         if iteration > 0 {
             self.trainer.best_policy().save(&self.folder.best_policy(), StoredFloat::F32)?;
         }
+        // Before the figures, which may take more than a small run.
+        let memory_peak = if self.alone { memory::peak() } else { None };
         draw_learning_curve(&self.folder, self.trainer.config())?;
         let progress = self.trainer.progress().clone();
         let last = &self.last_returns;
@@ -415,6 +432,8 @@ impl Run {
             physics_seconds: physics,
             physics_share: if wall > 0.0 { physics / (threads as f64 * wall) } else { 0.0 },
             phase_seconds: phases.seconds(),
+            memory_need: self.trainer.memory_need().total() as u64,
+            memory_peak,
         };
         let json = serde_json::to_string_pretty(&summary).map_err(std::io::Error::other)?;
         write_atomically(&self.folder.summary(), format!("{json}\n").as_bytes())?;

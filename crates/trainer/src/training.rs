@@ -9,7 +9,7 @@ use environments::registry::{self, Entry, UnknownEnvironment};
 use policy_nets::tensor_file::HostTensor;
 use policy_nets::{Architecture, GaussianPolicy, Normalizer, PolicyState};
 
-use crate::algorithms::{self, Algorithm, Estimate, Restore};
+use crate::algorithms::{self, Algorithm, Restore, Update};
 use crate::checkpoint::{Checkpoint, CheckpointError, Progress};
 use crate::config::{BadBatches, Config};
 use crate::device::SelectedDevice;
@@ -347,13 +347,11 @@ impl Trainer {
         finite::check_batches(&self.fresh).map_err(|bad| TrainError::NotFinite { iteration, bad })?;
 
         self.whole = false;
-        let estimate = self.algorithm.estimate(&self.policy, &self.fresh, &mut self.phases);
-        let newest = estimate.newest;
-        let readings = self.update(estimate)?;
+        let readings = self.update()?;
 
         let mut row = MetricsRow { unstable, ..MetricsRow::default() };
         row.set_returns(&self.fresh);
-        row.set_diagnostics(&readings.report(), newest, row.trajectories as usize);
+        row.set_diagnostics(&readings.report(), readings.newest(), row.trajectories as usize);
         row.gradient_norm = readings.gradient_norm();
         row.parameter_norm = norm(&self.state.flat_parameters());
         let deviations = self.state.log_std.iter().map(|log_std| log_std.exp());
@@ -417,22 +415,17 @@ impl Trainer {
         })
     }
 
-    /// Steps the optimiser and reads all that follows in one transfer; takes the step back when a number is not finite.
-    fn update(&mut self, estimate: Estimate) -> Result<Readings, TrainError> {
+    /// Updates the policy and reads all that follows in one transfer; takes the step back when a number is not finite.
+    fn update(&mut self) -> Result<Readings, TrainError> {
         let iteration = self.progress.iteration + 1;
-        let Estimate { gradient, diagnostics, batches, newest } = estimate;
         let before = self.optimizer.clone();
-        let (packed, read) = self.phases.time(Phase::Update, || {
-            let squared_norm = gradient.clone().square().sum();
-            let parameters = self.optimizer.step(self.policy.parameters(), gradient.clone());
-            self.policy.set_parameters(parameters);
-            Readings::pack(&diagnostics, (batches, newest), squared_norm, self.policy.parameters())
-        });
+        let Self { algorithm, policy, optimizer, fresh, phases, .. } = self;
+        let Update { packed, layout, gradient } = algorithm.update(policy, optimizer, fresh, phases);
         let values = self.phases.time(Phase::Record, || packed.try_into_data());
         let device = |error: String| TrainError::Device { iteration, reason: error };
         let values = values.map_err(|error| device(error.to_string()))?;
-        let readings = read(values.iter::<f64>().collect());
-        let components = || gradient.to_data().iter::<f64>().collect();
+        let readings = layout.read(values.iter::<f64>().collect());
+        let components = || gradient.map_or(vec![], |gradient| gradient.to_data().iter::<f64>().collect());
         if let Err(bad) = readings.check(components) {
             self.optimizer = before;
             self.policy = GaussianPolicy::from_state(&self.state, &self.policy.parameters().device());
@@ -603,7 +596,7 @@ fn in_iteration(error: RollOutError, iteration: u32) -> TrainError {
     }
 }
 
-/// Refuses a run that the host's memory cannot hold. A GPU's own memory is not looked at.
+/// What a run needs; one that the host's memory cannot hold is refused. A GPU's own memory is not looked at.
 fn check_memory(
     config: &Config,
     shape: BatchShape,

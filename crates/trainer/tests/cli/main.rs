@@ -11,4 +11,5 @@ mod kills;
 mod recovery;
 mod session;
 mod studies;
+mod study_folders;
 mod tensors;
