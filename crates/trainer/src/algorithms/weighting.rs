@@ -82,6 +82,20 @@ impl Weighting {
         }
     }
 
+    /// The rule for the kernel that computes these weights, where there is one.
+    #[cfg(all(feature = "kernels", not(feature = "fusion")))]
+    pub(super) fn kernel_rule(&self) -> Option<kernels::WeightRule> {
+        use kernels::WeightRule;
+        match *self {
+            Self::Uniform => Some(WeightRule::Uniform),
+            Self::MultipleImportance => Some(WeightRule::MultipleImportance { log_clip: f64::INFINITY }),
+            Self::PowerMean { rule, divergence, exponent, noise } => {
+                (noise.deviation == 0.0).then_some(WeightRule::PowerMean { rule, divergence, exponent })
+            }
+            Self::BalanceHeuristic => None,
+        }
+    }
+
     /// Weights `[window, batch]` and their diagnostics.
     ///
     /// `log_ratio` is `[window, batch]`; `closed_form` gives `ln D` (`[window]`) and is called only when it is needed.
@@ -98,11 +112,14 @@ impl Weighting {
                     DivergenceEstimator::Sample => sample_log_second_moment(log_ratio.clone()),
                 });
                 let coefficients = rule.coefficients(log_second_moment.clone(), batch);
-                let weights = power_mean_weights(log_ratio, &coefficients, exponent);
+                let weights = power_mean_weights(log_ratio.clone(), &coefficients, exponent);
                 let diagnostics = Diagnostics::new(&weights, Some((&log_second_moment, &coefficients)));
-                (weights, diagnostics)
+                (weights, diagnostics.with_log_ratio(log_ratio))
             }
-            Self::MultipleImportance => with_diagnostics(multiple_importance_weights(log_ratio)),
+            Self::MultipleImportance => {
+                let (weights, diagnostics) = with_diagnostics(multiple_importance_weights(log_ratio.clone()));
+                (weights, diagnostics.with_log_ratio(log_ratio))
+            }
             Self::Uniform | Self::BalanceHeuristic => {
                 with_diagnostics(log_ratio.full_like(1.0 / (window * batch) as f64))
             }
