@@ -11,8 +11,10 @@ use policy_nets::{GaussianPolicy, Normalizer, PolicyState};
 
 use crate::algorithms::{self, Algorithm, Estimate};
 use crate::checkpoint::{Checkpoint, CheckpointError, Progress};
-use crate::config::Config;
+use crate::config::{Config, KernelChoice};
 use crate::device::SelectedDevice;
+use crate::device_roll_out::{DeviceRollOut, DeviceSampling};
+use crate::device_trajectories::BatchSummary;
 use crate::evaluation::Evaluator;
 use crate::memory::{MemoryNeed, available, format_bytes};
 use crate::metrics::{MetricsError, MetricsRow};
@@ -114,6 +116,7 @@ pub struct Trainer {
     optimizer: Optimizer,
     sampler: Sampler,
     fresh: Vec<Trajectories>,
+    device_roll_out: Option<DeviceRollOut>,
     evaluator: Option<Evaluator>,
     best: Option<PolicyState>,
     progress: Progress,
@@ -173,8 +176,11 @@ impl Trainer {
             0 => None,
             _ => Some(Evaluator::new(&entry, config.evaluation.episodes, horizon, &threads)?),
         };
+        let device_roll_out = device_roll_out(config, &entry, shape, &state, algorithm.as_ref(), device);
         let mut sampler = Sampler::new(entry, horizon, &threads);
-        sampler.prepare(shape.trajectories)?;
+        if device_roll_out.is_none() {
+            sampler.prepare(shape.trajectories)?;
+        }
         Ok(Self {
             config: config.clone(),
             entry,
@@ -185,6 +191,7 @@ impl Trainer {
             optimizer: Optimizer::new(&config.optimizer),
             sampler,
             fresh: vec![],
+            device_roll_out,
             evaluator,
             best: None,
             progress: Progress::default(),
@@ -211,6 +218,11 @@ impl Trainer {
     pub fn environment_time(&self) -> Duration {
         let evaluation = self.evaluator.as_ref().map(Evaluator::environment_time);
         evaluation.into_iter().chain([self.sampler.environment_time()]).sum()
+    }
+
+    /// Whether trajectories are rolled out by a kernel of the device.
+    pub fn rolls_out_on_device(&self) -> bool {
+        self.device_roll_out.is_some()
     }
 
     /// Number of worker threads.
@@ -242,21 +254,40 @@ impl Trainer {
         let iteration = self.progress.iteration;
         let plan = self.algorithm.plan(iteration);
         let key = (self.streams, iteration);
-        let (sampler, fresh) = (&mut self.sampler, &mut self.fresh);
-        let unstable = self
-            .phases
-            .time(Phase::RollOut, || sampler.sample(&plan, &self.policy, &self.state, key, fresh))?;
-
-        let estimate = self.algorithm.estimate(&self.policy, &self.fresh, &mut self.phases);
+        let mut row = MetricsRow::default();
+        let (estimate, summary) = if let Some(roll_out) = &self.device_roll_out {
+            let batch = self.phases.time(Phase::RollOut, || {
+                roll_out.run(DeviceSampling {
+                    parameters: self.policy.parameters(),
+                    log_std: self.policy.log_std(),
+                    streams: self.streams,
+                    iteration,
+                    first_trajectory: 0,
+                    mode: Mode::Training,
+                })
+            });
+            let trajectories = &batch.trajectories;
+            let estimate = self.algorithm.estimate_on_device(&self.policy, trajectories, &mut self.phases);
+            (estimate, Some((batch.summary, trajectories.shape.trajectories)))
+        } else {
+            let (sampler, fresh) = (&mut self.sampler, &mut self.fresh);
+            row.unstable = self
+                .phases
+                .time(Phase::RollOut, || sampler.sample(&plan, &self.policy, &self.state, key, fresh))?;
+            row.set_returns(&self.fresh);
+            self.progress.env_steps_total += self.fresh.iter().map(Trajectories::steps).sum::<u64>();
+            (self.algorithm.estimate(&self.policy, &self.fresh, &mut self.phases), None)
+        };
         let newest = estimate.newest;
-        let (report, gradient_norm) = self.update(estimate)?;
+        let (report, gradient_norm, summary) = self.update(estimate, summary)?;
 
-        let mut row = MetricsRow { unstable, ..MetricsRow::default() };
-        row.set_returns(&self.fresh);
+        if let Some(summary) = summary {
+            row.set_summary(&summary);
+            self.progress.env_steps_total += summary.steps;
+        }
         row.set_diagnostics(&report, newest, row.trajectories as usize);
         self.progress.iteration += 1;
         self.progress.trajectories_total += row.trajectories;
-        self.progress.env_steps_total += self.fresh.iter().map(Trajectories::steps).sum::<u64>();
         row.iteration = self.progress.iteration;
         row.trajectories_total = self.progress.trajectories_total;
         row.env_steps_total = self.progress.env_steps_total;
@@ -272,22 +303,33 @@ impl Trainer {
         Ok(row)
     }
 
-    /// Steps the optimiser and reads diagnostics, gradient norm and parameters in one transfer.
-    fn update(&mut self, estimate: Estimate) -> Result<(DiagnosticsReport, f64), TrainError> {
+    /// Steps the optimiser and reads diagnostics, gradient norm, parameters, and the packed summary of a batch on the
+    /// device with its number of trajectories, in one transfer.
+    fn update(
+        &mut self,
+        estimate: Estimate,
+        summary: Option<(Tensor<1>, usize)>,
+    ) -> Result<(DiagnosticsReport, f64, Option<BatchSummary>), TrainError> {
         let iteration = self.progress.iteration + 1;
         let batches = estimate.batches;
+        let (summary, trajectories) = summary.unzip();
         let before = self.optimizer.clone();
         let packed = self.phases.time(Phase::Update, || {
             let squared_norm = estimate.gradient.clone().square().sum();
             let parameters = self.optimizer.step(self.policy.parameters(), estimate.gradient);
             self.policy.set_parameters(parameters);
-            Tensor::cat(vec![estimate.diagnostics.packed(), squared_norm, self.policy.parameters()], 0)
+            let parts = [estimate.diagnostics.packed(), squared_norm, self.policy.parameters()];
+            Tensor::cat(summary.into_iter().chain(parts).collect(), 0)
         });
         let values = self.phases.time(Phase::Record, || packed.try_into_data());
-        let values: Vec<f64> = values
+        let mut values: Vec<f64> = values
             .map_err(|error| TrainError::Device { iteration, reason: error.to_string() })?
             .iter::<f64>()
             .collect();
+        let summary = trajectories.map(|trajectories| {
+            let rest = values.split_off(BatchSummary::PACKED);
+            BatchSummary::unpack(&std::mem::replace(&mut values, rest), trajectories)
+        });
         let count = DiagnosticsReport::packed_len(batches);
         let gradient_norm = values[count].sqrt();
         let what =
@@ -298,7 +340,7 @@ impl Trainer {
             return Err(TrainError::NotFinite { iteration, what, value: *value });
         }
         self.state = self.policy.state_at(values[count + 1..].to_vec());
-        Ok((DiagnosticsReport::unpack(&values, batches), gradient_norm))
+        Ok((DiagnosticsReport::unpack(&values, batches), gradient_norm, summary))
     }
 
     /// Evaluates the policy when it is time to, and keeps it when it is the best so far.
@@ -388,6 +430,30 @@ impl Trainer {
         self.progress = checkpoint.progress.clone();
         Ok(())
     }
+}
+
+/// The kernel that rolls out the run's batches; one log line says why when there is none on a device that could run it.
+fn device_roll_out(
+    config: &Config,
+    entry: &Entry,
+    shape: BatchShape,
+    state: &PolicyState,
+    algorithm: &dyn Algorithm,
+    device: &SelectedDevice,
+) -> Option<DeviceRollOut> {
+    if device.is_host() || config.kernels != KernelChoice::Auto {
+        return None;
+    }
+    if !algorithm.accepts_device_batches() {
+        tracing::info!(
+            "trajectories are rolled out on the host: `{}` takes them from there",
+            config.algorithm.name()
+        );
+        return None;
+    }
+    let normalized = state.normalizer.is_some();
+    let roll_out = DeviceRollOut::new(entry, shape, &state.architecture, normalized, &device.device);
+    roll_out.inspect_err(|reason| tracing::info!("trajectories are rolled out on the host: {reason}")).ok()
 }
 
 /// Refuses a run that the host's memory cannot hold. A GPU's own memory is not looked at.

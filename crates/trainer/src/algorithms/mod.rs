@@ -20,6 +20,7 @@ pub use variance_reduced::VarianceReduced;
 
 use crate::config::{Config, KernelChoice};
 use crate::device::SelectedDevice;
+use crate::device_trajectories::DeviceTrajectories;
 use crate::phases::Phases;
 use crate::random::Streams;
 use crate::threads::Threads;
@@ -64,6 +65,22 @@ pub trait Algorithm: Send {
     /// Estimates the gradient at `policy` from the fresh trajectories, one batch for each [`Draw`] of the plan, and from
     /// what the algorithm remembers.
     fn estimate(&mut self, policy: &GaussianPolicy, fresh: &[Trajectories], phases: &mut Phases) -> Estimate;
+
+    /// Whether [`estimate_on_device`](Self::estimate_on_device) takes a batch from the device's memory without a way over
+    /// the host. Then its plan is one [`Draw`] of the current policy.
+    fn accepts_device_batches(&self) -> bool {
+        false
+    }
+
+    /// As [`estimate`](Self::estimate), from one batch that was rolled out on the device.
+    fn estimate_on_device(
+        &mut self,
+        policy: &GaussianPolicy,
+        fresh: &DeviceTrajectories,
+        phases: &mut Phases,
+    ) -> Estimate {
+        self.estimate(policy, &[fresh.to_host()], phases)
+    }
 
     /// Copies the memory to the host, for a checkpoint.
     fn save(&self, saved: &mut Saved);
