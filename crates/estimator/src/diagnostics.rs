@@ -63,6 +63,16 @@ impl Diagnostics {
         Self { window, packed }
     }
 
+    /// Diagnostics of a window of `window` batches that were computed elsewhere: the values that
+    /// [`DiagnosticsReport::unpack`] reads.
+    ///
+    /// # Panics
+    /// When there are other than [`DiagnosticsReport::packed_len`] values.
+    pub fn from_packed(window: usize, packed: Tensor<1>) -> Self {
+        assert_eq!(packed.dims(), [DiagnosticsReport::packed_len(window)], "values of {window} batches");
+        Self { window, packed }
+    }
+
     /// All values in one tensor, for a transfer together with others; [`DiagnosticsReport::unpack`] reads it.
     pub fn packed(&self) -> Tensor<1> {
         self.packed.clone()

@@ -58,8 +58,22 @@ pub fn balance_heuristic_weights(log_density_ratios: Tensor<3>) -> Tensor<2> {
 }
 
 /// `ln(1 - lambda)`, exact at both ends.
+///
+/// Near 1, where `1 - lambda` cancels, it is `-expm1(ln lambda)` as a series; shaders have no `expm1`.
 fn log_complement(log_lambda: Tensor<2>) -> Tensor<2> {
+    /// Above this `ln lambda`, the series; below it, at most a bit and a half cancels.
+    const SERIES_FROM: f64 = -0.5;
+    /// `0.5^14 / 15!` is below the precision of float64.
+    const SERIES_TERMS: u32 = 14;
+
     let is_one = log_lambda.clone().greater_equal_scalar(0.0);
-    let lambda = log_lambda.exp().mask_fill(is_one.clone(), 0.0);
-    lambda.neg().log1p().mask_fill(is_one, LOG_ZERO)
+    let is_near_one = log_lambda.clone().greater_equal_scalar(SERIES_FROM);
+    let far = log_lambda.clone().clamp_max(SERIES_FROM).exp().neg().log1p();
+    // 1 - exp(x) = -x (1 + x/2 (1 + x/3 (1 + ...))), for x = ln lambda
+    let x = log_lambda.clamp_min(SERIES_FROM).mask_fill(is_one.clone(), SERIES_FROM);
+    let series = (2..=SERIES_TERMS)
+        .rev()
+        .fold(x.ones_like(), |sum, term| (x.clone() * sum).div_scalar(term).add_scalar(1.0));
+    let near = (x.neg() * series).log();
+    far.mask_where(is_near_one, near).mask_fill(is_one, LOG_ZERO)
 }

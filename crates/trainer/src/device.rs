@@ -143,6 +143,8 @@ pub struct SelectedDevice {
     pub name: String,
     /// Why it was taken, for one log line.
     pub reason: String,
+    /// Whether it is a GPU's driver that computes on the processor: slow, for tests.
+    pub is_software: bool,
 }
 
 impl SelectedDevice {
@@ -194,7 +196,8 @@ fn cpu_backend(backend: Backend, reason: String) -> Result<SelectedDevice, Devic
         Backend::Flex => Device::flex(),
         _ => return Err(DeviceError::NotCompiled { name: backend.name() }),
     };
-    Ok(SelectedDevice { device, backend, name: format!("{} on the CPU", backend.name()), reason })
+    let name = format!("{} on the CPU", backend.name());
+    Ok(SelectedDevice { device, backend, name, reason, is_software: false })
 }
 
 #[cfg(any(feature = "wgpu", feature = "cuda"))]

@@ -13,6 +13,8 @@ pub mod config;
 pub mod device;
 pub mod device_roll_out;
 pub mod device_trajectories;
+#[cfg(all(feature = "kernels", not(feature = "fusion")))]
+pub mod device_window;
 pub mod doctor;
 pub mod evaluation;
 pub mod figures;

@@ -56,6 +56,15 @@ pub fn available() -> Option<f64> {
     Some(kibibytes * 1024.0)
 }
 
+/// The most bytes of memory that this process has had at one time (resident, its program included), where the system
+/// tells.
+pub fn peak() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
 /// Bytes for people, such as `1.5 GiB`.
 pub fn format_bytes(bytes: f64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];

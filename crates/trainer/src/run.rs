@@ -11,6 +11,7 @@ use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::device::SelectedDevice;
 use crate::figures;
+use crate::memory;
 use crate::metrics::{self, MetricsError, MetricsRow};
 use crate::phases::{Phase, PhaseSeconds};
 use crate::run_folder::{MetricsWriter, RunFolder};
@@ -70,6 +71,13 @@ pub struct Summary {
     /// physics all the time; what the policy, the estimator and idle threads take is missing from it.
     #[serde(default)]
     pub physics_share: f64,
+    /// Bytes that the run was reckoned to need: window, batches and estimator.
+    #[serde(default)]
+    pub memory_need: u64,
+    /// The most bytes that the process had at one time, the program included; not known where the system does not tell, and
+    /// where several runs share a process.
+    #[serde(default)]
+    pub memory_peak: Option<u64>,
     /// Seconds of every phase in this process.
     pub phase_seconds: PhaseSeconds,
 }
@@ -87,6 +95,7 @@ pub struct Run {
     steps_before: u64,
     started: Instant,
     last_checkpoint: (Instant, u32),
+    alone: bool,
 }
 
 impl Run {
@@ -162,6 +171,7 @@ impl Run {
             steps_before: progress.env_steps_total,
             started: Instant::now(),
             last_checkpoint: (Instant::now(), progress.iteration),
+            alone: false,
             trainer,
             folder,
             rows,
@@ -176,6 +186,11 @@ impl Run {
     /// Counters and policy.
     pub fn trainer(&self) -> &Trainer {
         &self.trainer
+    }
+
+    /// Says that this process makes no other run, so that its peak of memory is the run's.
+    pub fn measure_memory(&mut self) {
+        self.alone = true;
     }
 
     /// Makes the remaining iterations, or stops after the current one when `stop` turns true. Whatever happens, the last
@@ -264,6 +279,8 @@ impl Run {
             self.checkpoint()?;
             self.trainer.best_policy().save(&self.folder.best_policy(), StoredFloat::F32)?;
         }
+        // Before the figures, which may take more than a small run.
+        let memory_peak = if self.alone { memory::peak() } else { None };
         draw_learning_curve(&self.folder, &self.rows, self.trainer.config())?;
         let progress = self.trainer.progress().clone();
         let last = &self.rows[self.rows.len().saturating_sub(FINAL_ITERATIONS)..];
@@ -297,6 +314,8 @@ impl Run {
             physics_seconds: physics,
             physics_share: if wall > 0.0 { physics / (threads as f64 * wall) } else { 0.0 },
             phase_seconds: phases.seconds(),
+            memory_need: self.trainer.memory_need().total() as u64,
+            memory_peak,
         };
         let json = serde_json::to_string_pretty(&summary).map_err(std::io::Error::other)?;
         write_atomically(&self.folder.summary(), format!("{json}\n").as_bytes())?;

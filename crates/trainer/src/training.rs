@@ -9,7 +9,7 @@ use estimator::DiagnosticsReport;
 use policy_nets::tensor_file::HostTensor;
 use policy_nets::{GaussianPolicy, Normalizer, PolicyState};
 
-use crate::algorithms::{self, Algorithm, Estimate};
+use crate::algorithms::{self, Algorithm, Update};
 use crate::checkpoint::{Checkpoint, CheckpointError, Progress};
 use crate::config::{Config, KernelChoice};
 use crate::device::SelectedDevice;
@@ -121,6 +121,17 @@ pub struct Trainer {
     best: Option<PolicyState>,
     progress: Progress,
     phases: Phases,
+    memory_need: MemoryNeed,
+}
+
+/// What an update tells the record.
+struct Updated {
+    report: DiagnosticsReport,
+    /// Slot of the newest batch in the report.
+    newest: usize,
+    gradient_norm: f64,
+    /// Of a batch that was rolled out on the device.
+    summary: Option<BatchSummary>,
 }
 
 impl Trainer {
@@ -168,7 +179,7 @@ impl Trainer {
             observation_size: entry.observation_size,
             action_size: entry.action_size,
         };
-        check_memory(config, shape, &state, device)?;
+        let memory_need = check_memory(config, shape, &state, device)?;
         let policy = GaussianPolicy::from_state(&state, &device.device);
         let parameter_count = state.flat_parameters().len();
         let algorithm = algorithms::make(config, shape, parameter_count, streams, device, &threads);
@@ -196,7 +207,13 @@ impl Trainer {
             best: None,
             progress: Progress::default(),
             phases: Phases::default(),
+            memory_need,
         })
+    }
+
+    /// How much memory the run was reckoned to need.
+    pub fn memory_need(&self) -> MemoryNeed {
+        self.memory_need
     }
 
     /// The configuration.
@@ -255,7 +272,7 @@ impl Trainer {
         let plan = self.algorithm.plan(iteration);
         let key = (self.streams, iteration);
         let mut row = MetricsRow::default();
-        let (estimate, summary) = if let Some(roll_out) = &self.device_roll_out {
+        let summary = if let Some(roll_out) = &self.device_roll_out {
             let batch = self.phases.time(Phase::RollOut, || {
                 roll_out.run(DeviceSampling {
                     parameters: self.policy.parameters(),
@@ -266,28 +283,34 @@ impl Trainer {
                     mode: Mode::Training,
                 })
             });
-            let trajectories = &batch.trajectories;
-            let estimate = self.algorithm.estimate_on_device(&self.policy, trajectories, &mut self.phases);
-            (estimate, Some((batch.summary, trajectories.shape.trajectories)))
+            let failed = |reason: anyhow::Error| TrainError::Device {
+                iteration: iteration + 1,
+                reason: reason.to_string(),
+            };
+            self.algorithm.push_on_device(&batch.trajectories, &mut self.phases).map_err(failed)?;
+            Some((batch.summary, batch.trajectories.shape.trajectories))
         } else {
             let (sampler, fresh) = (&mut self.sampler, &mut self.fresh);
             row.unstable = self
                 .phases
                 .time(Phase::RollOut, || sampler.sample(&plan, &self.policy, &self.state, key, fresh))?;
             row.set_returns(&self.fresh);
-            self.progress.env_steps_total += self.fresh.iter().map(Trajectories::steps).sum::<u64>();
-            (self.algorithm.estimate(&self.policy, &self.fresh, &mut self.phases), None)
+            None
         };
-        let newest = estimate.newest;
-        let (report, gradient_norm, summary) = self.update(estimate, summary)?;
 
-        if let Some(summary) = summary {
-            row.set_summary(&summary);
-            self.progress.env_steps_total += summary.steps;
-        }
+        let Updated { report, newest, gradient_norm, summary } = self.update(summary)?;
+        let steps = match &summary {
+            Some(summary) => {
+                row.set_summary(summary);
+                summary.steps
+            }
+            None => self.fresh.iter().map(Trajectories::steps).sum(),
+        };
+
         row.set_diagnostics(&report, newest, row.trajectories as usize);
         self.progress.iteration += 1;
         self.progress.trajectories_total += row.trajectories;
+        self.progress.env_steps_total += steps;
         row.iteration = self.progress.iteration;
         row.trajectories_total = self.progress.trajectories_total;
         row.env_steps_total = self.progress.env_steps_total;
@@ -303,24 +326,18 @@ impl Trainer {
         Ok(row)
     }
 
-    /// Steps the optimiser and reads diagnostics, gradient norm, parameters, and the packed summary of a batch on the
-    /// device with its number of trajectories, in one transfer.
-    fn update(
-        &mut self,
-        estimate: Estimate,
-        summary: Option<(Tensor<1>, usize)>,
-    ) -> Result<(DiagnosticsReport, f64, Option<BatchSummary>), TrainError> {
+    /// Updates the policy and reads diagnostics, gradient norm, parameters, and the packed summary of a batch on the device
+    /// (with its number of trajectories), in one transfer.
+    fn update(&mut self, summary: Option<(Tensor<1>, usize)>) -> Result<Updated, TrainError> {
         let iteration = self.progress.iteration + 1;
-        let batches = estimate.batches;
-        let (summary, trajectories) = summary.unzip();
         let before = self.optimizer.clone();
-        let packed = self.phases.time(Phase::Update, || {
-            let squared_norm = estimate.gradient.clone().square().sum();
-            let parameters = self.optimizer.step(self.policy.parameters(), estimate.gradient);
-            self.policy.set_parameters(parameters);
-            let parts = [estimate.diagnostics.packed(), squared_norm, self.policy.parameters()];
-            Tensor::cat(summary.into_iter().chain(parts).collect(), 0)
-        });
+        let Self { algorithm, policy, optimizer, fresh, phases, .. } = self;
+        let Update { packed, squares, batches, newest } = algorithm.update(policy, optimizer, fresh, phases);
+        let (summary, trajectories) = summary.unzip();
+        let packed = match summary {
+            Some(summary) => Tensor::cat(vec![summary, packed], 0),
+            None => packed,
+        };
         let values = self.phases.time(Phase::Record, || packed.try_into_data());
         let mut values: Vec<f64> = values
             .map_err(|error| TrainError::Device { iteration, reason: error.to_string() })?
@@ -331,16 +348,19 @@ impl Trainer {
             BatchSummary::unpack(&std::mem::replace(&mut values, rest), trajectories)
         });
         let count = DiagnosticsReport::packed_len(batches);
-        let gradient_norm = values[count].sqrt();
+        let parameters = &values[count + squares..];
+        let gradient_norm = values[count..count + squares].iter().sum::<f64>().sqrt();
         let what =
             if gradient_norm.is_finite() { "a parameter after the update" } else { "the gradient's norm" };
-        if let Some(value) = values[count..].iter().find(|value| !value.is_finite()) {
+        let mut checked = std::iter::once(&gradient_norm).chain(parameters);
+        if let Some(value) = checked.find(|value| !value.is_finite()) {
             self.optimizer = before;
             self.policy = GaussianPolicy::from_state(&self.state, &self.policy.parameters().device());
             return Err(TrainError::NotFinite { iteration, what, value: *value });
         }
-        self.state = self.policy.state_at(values[count + 1..].to_vec());
-        Ok((DiagnosticsReport::unpack(&values, batches), gradient_norm, summary))
+        self.state = self.policy.state_at(parameters.to_vec());
+        let report = DiagnosticsReport::unpack(&values, batches);
+        Ok(Updated { report, newest, gradient_norm, summary })
     }
 
     /// Evaluates the policy when it is time to, and keeps it when it is the best so far.
@@ -456,13 +476,13 @@ fn device_roll_out(
     roll_out.inspect_err(|reason| tracing::info!("trajectories are rolled out on the host: {reason}")).ok()
 }
 
-/// Refuses a run that the host's memory cannot hold. A GPU's own memory is not looked at.
+/// What a run needs; one that the host's memory cannot hold is refused. A GPU's own memory is not looked at.
 fn check_memory(
     config: &Config,
     shape: BatchShape,
     state: &PolicyState,
     device: &SelectedDevice,
-) -> Result<(), TrainError> {
+) -> Result<MemoryNeed, TrainError> {
     let fused = algorithms::uses_fused(config, device);
     let window = config.algorithm.window();
     let episodes = if config.evaluation.interval > 0 { config.evaluation.episodes } else { 0 };
@@ -475,7 +495,7 @@ fn check_memory(
             trajectories: shape.trajectories,
             horizon: shape.horizon,
         }),
-        _ => Ok(()),
+        _ => Ok(need),
     }
 }
 

@@ -125,6 +125,40 @@ fn every_preset_trains_and_its_first_episode_is_drawn() {
 }
 
 #[test]
+fn the_studies_run_every_algorithm() {
+    if !available("the_studies_run_every_algorithm") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    // Two large batches of those that take them now and then.
+    for (study, budget, algorithms) in
+        [("half-cheetah-baselines", 640, 9), ("swimmer-baselines", 320, 9), ("half-cheetah-window", 80, 6)]
+    {
+        let budget = format!("budget={budget}");
+        let short = ["--runs", "1", "--set", &budget, "--set", "settings.environment.horizon=5"];
+        let output = rtpg(folder.path(), &[&["study", study][..], &short].concat());
+        succeeded(&output);
+        let told = String::from_utf8(output.stdout).unwrap();
+        assert!(told.contains(&format!("{algorithms} runs made, 0 found")), "{told}");
+        let out = folder.path().join("studies").join(study);
+        let manifest: Value =
+            serde_json::from_slice(&fs_err::read(out.join("manifest.json")).unwrap()).unwrap();
+        assert_eq!(manifest["versions"]["mujoco"], library_info().unwrap().version);
+        assert!(out.join("curves.png").is_file());
+    }
+    assert!(!folder.path().join("MUJOCO_LOG.TXT").exists(), "MuJoCo wrote its log");
+}
+
+#[test]
+fn a_study_on_a_missing_library_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for study in ["half-cheetah-baselines", "half-cheetah-window"] {
+        let error = refusal(&without_library(folder.path(), &["study", study, "--jobs", "1"]));
+        assert!(error.contains("`rtpg mujoco install`"), "{study}: {error}");
+    }
+}
+
+#[test]
 fn unstable_trajectories_are_warned_of_once_and_counted() {
     if !available("unstable_trajectories_are_warned_of_once_and_counted") {
         return;

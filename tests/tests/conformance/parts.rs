@@ -10,7 +10,7 @@ use integration_tests::problems::{DeviationShift, Recipe};
 
 use crate::bounds::{Bounds, EPSILON, LARGEST_WEIGHT, SMALLEST_WEIGHT, assert_bounded};
 use crate::estimates::PLAIN;
-use crate::support::{self, OnDevice, devices, host, tensor};
+use crate::support::{self, OnDevice, devices, devices_for, host, tensor};
 
 #[test]
 fn rubbish_in_padding_reaches_nothing() {
@@ -18,7 +18,7 @@ fn rubbish_in_padding_reaches_nothing() {
         let recipe = Recipe { deviation_shift: DeviationShift::Slight, ..Recipe::default() };
         let problem = recipe.problem(seed);
         let [window, batch, time] = [problem.window(), problem.batch(), problem.horizon];
-        for device in devices() {
+        for device in devices_for(seed) {
             let on_device = OnDevice::new(&problem, &device.device);
             let bounds = Bounds::new(&problem, &PLAIN);
             let target = || (on_device.target_mean.clone(), on_device.target_log_std.clone());

@@ -10,7 +10,9 @@ use integration_tests::problems::{DeviationShift, Recipe};
 use proptest::prelude::*;
 use trainer::logged::estimate;
 
-use crate::support::{coefficient_rule, devices, host, logged_trajectories, options, policy_state, tensor};
+use crate::support::{
+    case, coefficient_rule, devices_for, host, logged_trajectories, options, policy_state, tensor,
+};
 
 /// Log-ratios `[window, batch]` of ordinary and of absurd size.
 fn log_ratios() -> impl Strategy<Value = (usize, usize, Vec<f64>)> {
@@ -59,7 +61,7 @@ proptest! {
     /// `w_ij <= alpha_i / (N lambda_i^(-1/s))`; the geometric mean has no such bound.
     #[test]
     fn weights_stay_below_their_bound((window, batch, ratios) in log_ratios(), exponent in -3.0..-0.25) {
-        for device in devices() {
+        for device in devices_for(case(&ratios)) {
             let coefficients = coefficients(&ratios, [window, batch], ADAPTIVE, &device.device);
             let weights =
                 host(power_mean_weights(tensor(&ratios, [window, batch], &device.device), &coefficients, exponent));
@@ -77,7 +79,7 @@ proptest! {
     /// Never NaN, never negative, never infinite.
     #[test]
     fn every_weight_and_diagnostic_is_a_number((window, batch, ratios) in log_ratios(), exponent in exponents()) {
-        for device in devices() {
+        for device in devices_for(case(&ratios)) {
             let device = &device.device;
             let shape = [window, batch];
             let row = || tensor::<2>(&ratios, shape, device);
@@ -107,7 +109,7 @@ proptest! {
     /// The power mean grows with its exponent.
     #[test]
     fn weights_grow_with_the_exponent((window, batch, ratios) in log_ratios(), lambda in 0.01..0.99) {
-        for device in devices() {
+        for device in devices_for(case(&ratios)) {
             let by_exponent = [-2.0, -1.0, -0.5, 0.0]
                 .map(|exponent| mpm(&ratios, [window, batch], fixed(lambda), exponent, &device.device));
             for pair in by_exponent.windows(2) {
@@ -122,7 +124,7 @@ proptest! {
     fn without_correction_it_is_multiple_importance_weighting(
         (window, batch, ratios) in log_ratios(), exponent in exponents(),
     ) {
-        for device in devices() {
+        for device in devices_for(case(&ratios)) {
             let shape = [window, batch];
             let plain = host(multiple_importance_weights(tensor::<2>(&ratios, shape, &device.device)));
             for (mpm, miw) in mpm(&ratios, shape, fixed(0.0), exponent, &device.device).iter().zip(plain) {
@@ -135,7 +137,7 @@ proptest! {
     fn with_full_correction_the_ratio_does_not_matter(
         (window, batch, ratios) in log_ratios(), exponent in exponents(),
     ) {
-        for device in devices() {
+        for device in devices_for(case(&ratios)) {
             let expected = 1.0 / (window * batch) as f64;
             for weight in mpm(&ratios, [window, batch], fixed(1.0), exponent, &device.device) {
                 prop_assert!((weight - expected).abs() <= 1e-6 * expected, "{} is not {}", weight, expected);
@@ -146,7 +148,7 @@ proptest! {
     /// Equal policies: every weight is `1 / (N omega)`.
     #[test]
     fn equal_policies_average(window in 1_usize..9, batch in 1_usize..9, exponent in exponents()) {
-        for device in devices() {
+        for device in devices_for((8 * window + batch) as u64) {
             let (shape, ratios) = ([window, batch], vec![0.0; window * batch]);
             let expected = 1.0 / (window * batch) as f64;
             let mut all = mpm(&ratios, shape, ADAPTIVE, exponent, &device.device);
@@ -162,7 +164,7 @@ proptest! {
     /// Reversing batches and trajectories reverses the weights.
     #[test]
     fn weights_follow_their_trajectories((window, batch, ratios) in log_ratios(), exponent in exponents()) {
-        for device in devices() {
+        for device in devices_for(case(&ratios)) {
             let weights = |ratios: &[f64]| mpm(ratios, [window, batch], ADAPTIVE, exponent, &device.device);
             let reversed: Vec<f64> = ratios.iter().rev().copied().collect();
             // Sums are added in another order; exponents of up to 1e4 amplify that.
@@ -182,7 +184,7 @@ proptest! {
             weighting: Weighting::Uniform, discount: 0.9, total: false, baseline: Baseline::None,
         };
         let expected = oracle::answer(&problem, &uniform);
-        for device in devices() {
+        for device in devices_for(seed) {
             for weighting in [
                 Weighting::PowerMean { rule: ADAPTIVE, closed_form: true, exponent },
                 Weighting::PowerMean { rule: ADAPTIVE, closed_form: false, exponent },

@@ -35,7 +35,9 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     } else {
         print_line(format_args!("device {}: {}", selected.name, selected.reason));
         print_line(format_args!("{:40} {:>13} {:>9}  verdict", "check", "largest error", "allowed"));
-        checks.iter().for_each(|check| print_line(line(check)));
+        for check in &checks {
+            print_line(line(check));
+        }
         if !cfg!(feature = "device") {
             print_line("GPU kernels are not in this program: build it with --features wgpu to check them");
         }

@@ -10,21 +10,21 @@ use super::print_line;
 pub(crate) fn run() {
     print_line("presets (rtpg train NAME)");
     for preset in presets() {
-        print_line(format_args!("  {:20} {}", preset.name, preset.summary()));
+        print_line(format_args!("  {:22} {}", preset.name, preset.summary()));
     }
     print_line("studies (rtpg study NAME)");
     for study in built_in() {
-        print_line(format_args!("  {:20} {}", study.name, study.summary()));
+        print_line(format_args!("  {:22} {}", study.name, study.summary()));
     }
     print_line("environments (environment.name)");
     for entry in registry::ENTRIES {
         print_line(format_args!(
-            "  {:20} {} ({} observation, {} action components, horizon {})",
+            "  {:22} {} ({} observation, {} action components, horizon {})",
             entry.name, entry.summary, entry.observation_size, entry.action_size, entry.horizon
         ));
     }
     print_line("algorithms (algorithm.name)");
     for (name, summary) in AlgorithmConfig::SUMMARIES {
-        print_line(format_args!("  {name:20} {summary}"));
+        print_line(format_args!("  {name:22} {summary}"));
     }
 }

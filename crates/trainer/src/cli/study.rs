@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::Serialize;
-use trainer::studies::{self, Definition, Event, Execution, Kind, Plan, StudyError, StudyFolder, gradient};
+use trainer::studies::{
+    self, Definition, Event, Execution, Kind, Plan, StudyError, StudyFolder, Workers, gradient, manifest,
+};
 
 use super::{Failure, Outcome, print_line, print_message};
 
@@ -20,6 +21,9 @@ pub(crate) struct Arguments {
     /// Runs of each algorithm (of a gradient study, repetitions), in place of the study's own number
     #[arg(long, value_name = "R")]
     runs: Option<u32>,
+    /// Make the runs of the algorithm with this label alone; may be given several times
+    #[arg(long, value_name = "LABEL")]
+    only: Vec<String>,
     /// Runs made at the same time, each on one thread [default: one for each processor]
     #[arg(long, value_name = "J", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
@@ -37,24 +41,34 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     overrides.extend(arguments.runs.map(|runs| format!("runs={runs}")));
     let (name, definition) = studies::load(&arguments.study, &overrides).map_err(failure)?;
     let plan = Plan::new(&name, &definition).map_err(failure)?;
+    if definition.kind == Kind::Gradient && !arguments.only.is_empty() {
+        return Err(Failure::input(anyhow::anyhow!(
+            "--only goes with studies of the kind `training`; `{name}` compares all its estimates"
+        )));
+    }
+    let asked =
+        if arguments.only.is_empty() { plan.clone() } else { plan.only(&arguments.only).map_err(failure)? };
     let total = match definition.kind {
-        Kind::Training => plan.runs.iter().map(studies::PlannedRun::trajectories).sum(),
+        Kind::Training => asked.runs.iter().map(studies::PlannedRun::trajectories).sum(),
         Kind::Gradient => gradient::trajectories(&name, &definition).map_err(failure)?,
     };
     let out = arguments.out.clone().unwrap_or_else(|| Path::new("studies").join(&name));
     let folder = StudyFolder::open(&out, &definition).map_err(failure)?;
-    write_manifest(&folder, &name).map_err(failure)?;
+    manifest::write(&folder, &plan).map_err(failure)?;
     let jobs = arguments
         .jobs
         .map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
+    let program =
+        if definition.isolated { Some(std::env::current_exe().map_err(Failure::run)?) } else { None };
+    let workers = Workers { count: jobs, program };
     let stop = Arc::new(AtomicBool::new(false));
     handle_interrupt(&stop)?;
 
-    let progress = Progress::new(total, plan.runs.len());
+    let progress = Progress::new(total, asked.runs.len());
     let observe = |event: Event<'_>| progress.take(event);
     let (table, finished) = match definition.kind {
         Kind::Training => {
-            let outcome = studies::execute(&plan, &folder, jobs, &stop, &observe);
+            let outcome = studies::execute(&asked, &folder, &workers, &stop, &observe);
             progress.finish();
             let table = studies::report::report(&plan, &folder).map_err(failure);
             let execution = outcome.map_err(failure)?;
@@ -98,34 +112,6 @@ fn failure(error: StudyError) -> Failure {
 fn describe(Execution { found, made, left }: Execution) {
     let unfinished = if left > 0 { format!(", {left} left") } else { String::new() };
     print_line(format_args!("{made} runs made, {found} found{unfinished}"));
-}
-
-/// `manifest.json`: how the results came about.
-#[derive(Serialize)]
-struct Manifest {
-    study: String,
-    command: Vec<String>,
-    version: &'static str,
-    operating_system: &'static str,
-    architecture: &'static str,
-    processors: usize,
-}
-
-fn write_manifest(folder: &StudyFolder, study: &str) -> Result<(), StudyError> {
-    let mut command: Vec<String> = std::env::args().collect();
-    if let Some(program) = command.first_mut() {
-        "rtpg".clone_into(program);
-    }
-    let manifest = Manifest {
-        study: study.to_owned(),
-        command,
-        version: env!("CARGO_PKG_VERSION"),
-        operating_system: std::env::consts::OS,
-        architecture: std::env::consts::ARCH,
-        processors: std::thread::available_parallelism().map_or(1, usize::from),
-    };
-    let json = serde_json::to_string_pretty(&manifest).map_err(std::io::Error::other)?;
-    folder.write("manifest.json", format!("{json}\n").as_bytes())
 }
 
 /// The first Ctrl-C saves every run and ends the study; the second ends the process.

@@ -54,6 +54,7 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
         None => start(&arguments, &overrides)?,
     };
     handle_interrupt(&stop)?;
+    run.measure_memory();
 
     let total = run.trainer().config().iterations;
     let mut progress = Progress::new(total, run.trainer().progress().iteration);

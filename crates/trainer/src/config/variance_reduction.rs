@@ -150,6 +150,18 @@ pub struct VarianceReduction {
 }
 
 impl AlgorithmConfig {
+    /// The same algorithm with a single large batch, in its first iteration.
+    #[must_use]
+    pub fn with_one_snapshot(mut self) -> Self {
+        match &mut self {
+            Self::Svrpg(options) | Self::SrvrPg(options) => options.epoch = u32::MAX,
+            Self::PagePg(options) => options.snapshot_probability = 0.0,
+            Self::DefPg(options) => options.snapshot_probability = 0.0,
+            _ => {}
+        }
+        self
+    }
+
     /// The variance-reduced algorithm that this is, when it is one.
     pub fn variance_reduction(&self) -> Option<VarianceReduction> {
         let by_epoch = |options: &EpochConfig, correction| VarianceReduction {

@@ -18,12 +18,13 @@ struct Adapter {
     device: Device,
     backend: Backend,
     name: String,
+    is_software: bool,
 }
 
 impl Adapter {
     fn new(device: Device, backend: Backend) -> Self {
         let name = device.identity().map_or_else(|| "unnamed adapter".to_owned(), |identity| identity.name);
-        Self { device, backend, name }
+        Self { device, backend, name, is_software: false }
     }
 
     fn select(&self) -> SelectedDevice {
@@ -32,6 +33,7 @@ impl Adapter {
             backend: self.backend,
             name: format!("{} ({})", self.backend.name(), self.name),
             reason: "asked for by --device".to_owned(),
+            is_software: self.is_software,
         }
     }
 }
@@ -142,7 +144,8 @@ fn wgpu_cards() -> Vec<Adapter> {
 #[cfg(feature = "wgpu")]
 fn software() -> Option<&'static Adapter> {
     static SOFTWARE: OnceLock<Option<Adapter>> = OnceLock::new();
-    SOFTWARE.get_or_init(|| open(DeviceKind::Cpu).ok()).as_ref()
+    let open = || open(DeviceKind::Cpu).map(|adapter| Adapter { is_software: true, ..adapter });
+    SOFTWARE.get_or_init(|| open().ok()).as_ref()
 }
 
 #[cfg(not(feature = "wgpu"))]

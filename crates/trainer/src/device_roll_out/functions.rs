@@ -4,6 +4,11 @@
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 
+/// What a logarithm's leading part of `ln 2` lacks.
+const LN_2_LOW: f32 = 9.058_001e-6;
+/// Quarter turns in a radian.
+const QUADRANTS: f32 = std::f32::consts::FRAC_2_PI;
+
 /// Natural logarithm of a normal number in `(0, 1]`, to about one unit in the last place.
 ///
 /// `x = m 2^e` with `m` in `[sqrt 1/2, sqrt 2)`; `ln m` by the series of `atanh((m - 1) / (m + 1))` with the coefficients
@@ -19,15 +24,14 @@ pub(super) fn ln(x: f32) -> f32 {
     let w = z * z;
     let series = z * (w * 0.284_987_87_f32 + 0.666_666_6_f32) + w * (w * 0.242_790_79_f32 + 0.400_009_72_f32);
     let half_square = mantissa * mantissa * 0.5_f32;
-    (s * (half_square + series) - exponent * 9.058_000_6e-6_f32 - half_square + mantissa)
-        - exponent * 0.693_138_1_f32
+    (s * (half_square + series) - exponent * LN_2_LOW - half_square + mantissa) - exponent * 0.693_138_1_f32
 }
 
 /// Sine and cosine of an angle of at most some thousand turns, to about one unit in the last place of 1 (coefficients of
 /// Cephes).
 #[cube]
 pub(super) fn sin_cos(angle: f32) -> (f32, f32) {
-    let count = (angle * 0.636_619_8_f32 + 0.5_f32).floor();
+    let count = (angle * QUADRANTS + 0.5_f32).floor();
     let quadrant = i32::cast_from(count);
     // Pi / 2 in three parts, the first two with few bits, so that their products are exact.
     let x = ((angle - count * 1.570_312_5_f32) - count * 4.837_513e-4_f32) - count * 7.549_79e-8_f32;

@@ -134,8 +134,8 @@ impl DeviceRollOut {
             &self.client,
             CubeCount::Static(trajectories.div_ceil(UNITS) as u32, 1, 1),
             CubeDim::new_1d(UNITS as u32),
-            self.argument(parameters),
-            self.argument(log_std.clone()),
+            Self::argument(parameters),
+            Self::argument(log_std.clone()),
             observations.clone().into_buffer_arg(),
             actions.clone().into_buffer_arg(),
             means.clone().into_buffer_arg(),
@@ -185,7 +185,7 @@ impl DeviceRollOut {
         )
     }
 
-    fn argument(&self, tensor: Tensor<1>) -> BufferArg {
+    fn argument(tensor: Tensor<1>) -> BufferArg {
         #[expect(
             clippy::expect_used,
             reason = "documented: a policy of another device is a mistake of the caller"

@@ -27,7 +27,8 @@ mod random;
 mod simulation;
 #[cfg(all(feature = "device", not(feature = "fusion")))]
 mod summary;
-#[cfg(all(test, feature = "device", not(feature = "fusion")))]
+#[cfg(test)]
+#[cfg(all(feature = "device", not(feature = "fusion")))]
 mod tests;
 #[cfg(all(feature = "device", not(feature = "fusion")))]
 mod traced;

@@ -2,6 +2,11 @@
 //!
 //! Loops stay loops, because the code of a network that is written out takes drivers minutes to compile.
 
+#![expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "an array of a kernel is not the handle that it is on the host"
+)]
+
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 use policy_nets::{Activation, Architecture};
@@ -106,7 +111,7 @@ pub(super) fn load(parameters: &[f32], weights: &mut Shared<[f32]>, #[comptime] 
         for layer in network.layers {
             load_layer::expand(scope, parameters, weights, layer);
         }
-    })
+    });
 }
 
 #[cube]
@@ -148,7 +153,7 @@ pub(super) fn mean(
             let output = if index == last { &mut *mean } else { own };
             forward::expand(scope, weights, input, output, layer);
         }
-    })
+    });
 }
 
 #[cube]

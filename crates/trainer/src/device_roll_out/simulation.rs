@@ -1,5 +1,10 @@
 //! Dynamics of the environments in a kernel.
 
+#![expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "an array of a kernel is not the handle that it is on the host"
+)]
+
 use std::marker::PhantomData;
 
 use burn_cubecl::cubecl;
@@ -112,7 +117,7 @@ fn write_reset<E: Simulation>(uniforms: &Array<f32>, state: &mut Array<f32>) {
             unit * (high - low) + low
         });
         write(scope, &values, state);
-    })
+    });
 }
 
 /// Writes the observation of `state`.
@@ -121,7 +126,7 @@ pub(super) fn observe<E: Simulation>(state: &Array<f32>, observation: &mut Array
     intrinsic!(|scope| {
         let values = E::observe(&read(scope, state, E::STATE));
         write(scope, &values, observation);
-    })
+    });
 }
 
 /// Writes the state after `action`; returns the reward and whether that state is terminal.
@@ -149,6 +154,8 @@ fn write(scope: &Scope, values: &[Traced<'_>], array: &mut NativeExpand<Array<f3
     }
 }
 
+// Without the name, the place in the array would be returned and read later.
+#[expect(clippy::let_and_return, reason = "the name makes a value of it")]
 #[cube]
 fn get(array: &Array<f32>, #[comptime] index: usize) -> f32 {
     let value = array[index];

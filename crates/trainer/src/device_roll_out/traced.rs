@@ -84,7 +84,8 @@ impl TracedTruth<'_> {
 
 /// Instructions, each by its name.
 mod write {
-    use super::*;
+    use super::{cubecl, sin_cos};
+    use cubecl::prelude::*;
 
     #[cube]
     pub(super) fn neg(x: f32) -> f32 {

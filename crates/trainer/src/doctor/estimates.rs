@@ -54,7 +54,8 @@ fn batch(target: &PolicyState, index: u32) -> Trajectories {
     for trajectory in 0..trajectories {
         let length = horizon - 3 * trajectory;
         batch.lengths[trajectory] = length as u32;
-        for place in trajectory * horizon..trajectory * horizon + length {
+        for step in 0..length {
+            let place = trajectory * horizon + step;
             let rows = place * observation_size..(place + 1) * observation_size;
             batch.observations[rows.clone()].copy_from_slice(&observations[rows.clone()]);
             let observation: Vec<f64> = observations[rows].iter().map(|x| f64::from(*x)).collect();

@@ -37,6 +37,9 @@ pub struct Definition {
     /// Horizontal axis of the curves.
     #[serde(default)]
     pub horizontal: Horizontal,
+    /// Whether each run has a process of its own, so that its peak of memory can be told.
+    #[serde(default)]
+    pub isolated: bool,
     /// What is estimated over runs, and how its interval is made.
     #[serde(default)]
     pub interval: Interval,
@@ -71,6 +74,9 @@ pub struct Entry {
     /// Fresh trajectories of each run, in place of the study's budget.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<u64>,
+    /// In a `gradient` study of a variance-reduced algorithm, the iterations since its last large batch; without it, 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age: Option<u32>,
     /// Keys of the table `optimizer`.
     #[serde(default)]
     pub optimizer: Table,
@@ -161,11 +167,16 @@ pub fn built_in() -> &'static [BuiltIn] {
         "cartpole-baselines",
         "cartpole-batch",
         "cartpole-equal-data",
+        "cartpole-snapshots",
         "cartpole-window",
         "coefficients",
         "divergence-noise",
         "gradient-variance",
+        "half-cheetah-baselines",
+        "half-cheetah-window",
+        "recursion-error",
         "sanity-lambda-one",
+        "swimmer-baselines",
         "window-memory",
         "window-wall-clock",
     ]
@@ -262,6 +273,12 @@ impl Definition {
                 refuse("budget", "is missing: fresh trajectories of each run".to_owned())
             }
             (Kind::Training, _, Some(_)) => refuse("frozen", "goes with kind = \"gradient\" only".to_owned()),
+            (Kind::Training, ..) if self.algorithm.iter().any(|entry| entry.age.is_some()) => {
+                refuse("algorithm.age", "goes with kind = \"gradient\" only".to_owned())
+            }
+            (Kind::Gradient, ..) if self.isolated => {
+                refuse("isolated", "goes with kind = \"training\" only".to_owned())
+            }
             (Kind::Gradient, _, None) => {
                 refuse("frozen", "is missing: where gradients are estimated".to_owned())
             }

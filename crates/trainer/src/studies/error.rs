@@ -87,6 +87,30 @@ pub enum StudyError {
         /// The reason.
         source: Box<TrainError>,
     },
+    /// A run in a process of its own failed.
+    #[error("{run}: {reason}")]
+    Apart {
+        /// The run.
+        run: String,
+        /// What the process says, or how it ended.
+        reason: String,
+        /// Whether its input was refused.
+        input: bool,
+    },
+    /// No algorithm of the study has this label.
+    #[error(
+        "no algorithm is labelled `{label}`{}; labels: {}",
+        nearest.as_ref().map_or_else(String::new, |nearest| format!(" (did you mean `{nearest}`?)")),
+        known.join("; ")
+    )]
+    Label {
+        /// The label asked for.
+        label: String,
+        /// The nearest label.
+        nearest: Option<String>,
+        /// All labels.
+        known: Vec<String>,
+    },
     /// The device was refused.
     #[error(transparent)]
     Device(#[from] DeviceError),
@@ -123,10 +147,12 @@ impl StudyError {
                         | TrainError::RollOut(RollOutError::Make(_))
                 )
             }
+            Self::Apart { input, .. } => *input,
             Self::Unknown { .. }
             | Self::Config(_)
             | Self::Value { .. }
             | Self::Duplicate { .. }
+            | Self::Label { .. }
             | Self::Budget { .. }
             | Self::OtherStudy { .. }
             | Self::Foreign { .. }

@@ -1,10 +1,11 @@
 //! Making the runs of a study.
 
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::folder::State;
-use super::{Plan, PlannedRun, StudyError, StudyFolder};
+use super::{Plan, PlannedRun, StudyError, StudyFolder, apart};
 use crate::device::{self, SelectedDevice};
 use crate::run::{Ending, Run};
 use crate::run_folder::RunFolder;
@@ -21,6 +22,15 @@ pub struct Execution {
     pub left: usize,
 }
 
+/// Who makes the runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Workers {
+    /// Runs made at the same time.
+    pub count: usize,
+    /// The program `rtpg`, when each run is to have a process of its own; else all are made in this one.
+    pub program: Option<PathBuf>,
+}
+
 /// What happens while a study runs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Event<'a> {
@@ -32,17 +42,18 @@ pub enum Event<'a> {
     Notice(&'a str),
 }
 
-/// Makes every run of the plan that is not there yet, `jobs` at a time. When `stop` turns true, every run saves what it
-/// needs to go on, and the next call continues there.
+/// Makes every run of the plan that is not there yet, `workers.count` at a time. When `stop` turns true, every run saves
+/// what it needs to go on, and the next call continues there.
 ///
-/// A run whose estimate stops being finite is a result like others, and is marked as failed.
+/// A run whose estimate stops being finite is a result like others, and is marked as failed; not so in a process of its
+/// own, where it ends the study.
 ///
 /// # Errors
 /// The first error that another attempt would meet again; runs that are finished stay.
 pub fn execute(
     plan: &Plan,
     folder: &StudyFolder,
-    jobs: usize,
+    workers: &Workers,
     stop: &AtomicBool,
     observe: &(dyn Fn(Event<'_>) + Sync),
 ) -> Result<Execution, StudyError> {
@@ -74,7 +85,11 @@ pub fn execute(
             if stop.load(Ordering::Relaxed) {
                 return;
             }
-            match make(run, folder, &device, stop, observe) {
+            let made_one = match &workers.program {
+                Some(program) => apart::make(program, run, folder, stop, observe),
+                None => make(run, folder, &device, stop, observe),
+            };
+            match made_one {
                 Ok(true) => {
                     made.fetch_add(1, Ordering::Relaxed);
                     observe(Event::Finished(run));
@@ -91,7 +106,7 @@ pub fn execute(
         }
     };
     std::thread::scope(|scope| {
-        for _ in 0..jobs.clamp(1, pending.len()) {
+        for _ in 0..workers.count.clamp(1, pending.len()) {
             scope.spawn(work);
         }
     });

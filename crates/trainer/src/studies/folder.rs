@@ -154,8 +154,17 @@ impl StudyFolder {
 }
 
 /// Keys that may change while the runs stay what they are.
-const FREE: [&str; 8] =
-    ["runs", "title", "threshold", "smoothing", "horizontal", "interval", "reference", "position_label"];
+const FREE: [&str; 9] = [
+    "runs",
+    "title",
+    "threshold",
+    "smoothing",
+    "horizontal",
+    "interval",
+    "reference",
+    "position_label",
+    "isolated",
+];
 
 /// Keys in which two studies differ, the free ones apart.
 fn differences(left: &Table, right: &Table) -> Vec<String> {

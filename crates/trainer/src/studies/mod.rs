@@ -8,17 +8,19 @@
 //! Studies of the kind `gradient` train nothing: they freeze a sequence of parameters and measure bias, variance and
 //! mean squared error of gradient estimates ([`gradient`]).
 
+mod apart;
 mod definition;
 mod error;
 mod execution;
 mod folder;
 pub mod gradient;
+pub mod manifest;
 mod plan;
 pub mod report;
 
 pub use definition::{BuiltIn, Definition, Entry, Frozen, Horizontal, Interval, Kind, built_in, load};
 pub use error::StudyError;
-pub use execution::{Event, Execution, execute};
+pub use execution::{Event, Execution, Workers, execute};
 pub use folder::{Completion, StudyFolder};
 pub use plan::{Plan, PlannedRun};
 

@@ -78,6 +78,24 @@ impl Plan {
         Ok(Self { name: name.to_owned(), definition: definition.clone(), runs })
     }
 
+    /// The same study with the runs of the algorithms with these labels only.
+    ///
+    /// # Errors
+    /// [`StudyError::Label`] for a label that no algorithm has.
+    pub fn only(&self, labels: &[String]) -> Result<Self, StudyError> {
+        let known = || self.definition.algorithm.iter().map(|entry| entry.label.as_str());
+        if let Some(label) = labels.iter().find(|label| !known().any(|known| known == label.as_str())) {
+            return Err(StudyError::Label {
+                label: label.clone(),
+                nearest: crate::config::nearest(label, known()),
+                known: known().map(str::to_owned).collect(),
+            });
+        }
+        let mut plan = self.clone();
+        plan.runs.retain(|run| labels.contains(&self.entry(run).label));
+        Ok(plan)
+    }
+
     /// The algorithm of a run.
     pub fn entry(&self, run: &PlannedRun) -> &Entry {
         &self.definition.algorithm[run.entry]

@@ -24,7 +24,9 @@ pub fn report(plan: &Plan, folder: &StudyFolder) -> Result<String, StudyError> {
     let mut generator = Streams::new(plan.definition.seed).stream(Purpose::Study, u32::MAX, 0, 0);
     let rows = tables::summarize(plan, &curves, &mut generator)?;
     folder.write("results.csv", &tables::results(plan, &curves)?)?;
-    folder.write("summary.csv", &tables::summary(&rows)?)?;
+    // Of its own, so that what stands only in this file changes no interval of the table.
+    let mut others = Streams::new(plan.definition.seed).stream(Purpose::Study, u32::MAX, 1, 0);
+    folder.write("summary.csv", &tables::summary(&plan.definition, &rows, &mut others)?)?;
     let markdown = tables::markdown(plan, &rows);
     folder.write("summary.md", markdown.as_bytes())?;
     figures::draw(plan, folder, &curves, &rows, &mut generator)?;

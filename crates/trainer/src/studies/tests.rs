@@ -53,6 +53,10 @@ fn study(folder: &Path, text: &str, overrides: &[&str]) -> Result<Plan, StudyErr
     Plan::new(&name, &definition)
 }
 
+fn workers(count: usize) -> Workers {
+    Workers { count, program: None }
+}
+
 /// Runs a study, and returns how it went and what was said.
 fn make(plan: &Plan, folder: &StudyFolder) -> (Execution, Vec<String>) {
     let notices = Mutex::new(vec![]);
@@ -61,7 +65,7 @@ fn make(plan: &Plan, folder: &StudyFolder) -> (Execution, Vec<String>) {
             notices.lock().unwrap().push(text.to_owned());
         }
     };
-    let execution = execute(plan, folder, 2, &AtomicBool::new(false), &observe).unwrap();
+    let execution = execute(plan, folder, &workers(2), &AtomicBool::new(false), &observe).unwrap();
     (execution, notices.into_inner().unwrap())
 }
 
@@ -167,7 +171,7 @@ fn a_stopped_study_goes_on_where_it_stopped() {
             }
         }
     };
-    let stopped = execute(&plan, &halves, 1, &stop, &observe).unwrap();
+    let stopped = execute(&plan, &halves, &workers(1), &stop, &observe).unwrap();
     assert_eq!(stopped, Execution { found: 0, made: 0, left: 4 });
     assert_eq!(halves.state(&plan.runs[0]), folder::State::Begun);
     assert_eq!(make(&plan, &halves), (Execution { found: 0, made: 4, left: 0 }, vec![]));
@@ -195,6 +199,18 @@ fn reports_hold_every_point_and_every_algorithm() {
         assert!(results.file(name).is_file(), "{name}");
     }
     assert_eq!(report(&plan, &results).unwrap(), table);
+}
+
+#[test]
+fn a_threshold_that_nobody_reaches_is_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let own_budgets = SMALL.replace("budget = 60\n", "").replace("\nlabel =", "\nbudget = 60\nlabel =");
+    let plan = study(folder.path(), &own_budgets, &["threshold=1e6", "runs=1"]).unwrap();
+    let results = StudyFolder::open(&folder.path().join("out"), &plan.definition).unwrap();
+    make(&plan, &results);
+    let table = report(&plan, &results).unwrap();
+    assert!(table.contains("| inf, 0 of 1 runs | - |"), "{table}");
+    assert!(results.file("threshold.svg").is_file());
 }
 
 #[test]

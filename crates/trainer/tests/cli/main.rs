@@ -8,4 +8,5 @@ mod damaged_files;
 mod estimate;
 mod interruptions;
 mod session;
+mod studies;
 mod tensors;

@@ -200,8 +200,11 @@ pub fn report(definition: &Definition, folder: &StudyFolder, all: &[Samples]) ->
         };
         let several = definition.environments.len() > 1;
         let suffix = if several { format!("-{environment_name}") } else { String::new() };
-        figure.write_svg(folder.file(&format!("error{suffix}.svg")))?;
-        figure.write_png(folder.file(&format!("error{suffix}.png")))?;
+        // Against a truth that is too noisy, every error may come out at zero or below.
+        if figure.bars.iter().any(|bar| bar.value > 0.0) {
+            figure.write_svg(folder.file(&format!("error{suffix}.svg")))?;
+            figure.write_png(folder.file(&format!("error{suffix}.png")))?;
+        }
     }
     let bytes = |writer: csv::Writer<Vec<u8>>| {
         writer.into_inner().map_err(|error| StudyError::Io(std::io::Error::other(error.to_string())))

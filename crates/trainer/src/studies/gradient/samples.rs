@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use environments::registry::{self, Entry};
+use environments::registry;
 use policy_nets::tensor_file::write_atomically;
 use policy_nets::{GaussianPolicy, PolicyState};
 
@@ -13,6 +13,7 @@ use crate::device::{self, SelectedDevice};
 use crate::phases::Phases;
 use crate::random::Streams;
 use crate::sampler::Sampler;
+use crate::studies::Entry;
 use crate::studies::plan::{configuration, hexadecimal, run_seed, slug};
 use crate::threads::Threads;
 use crate::training::{TrainError, Trainer};
@@ -29,7 +30,7 @@ pub(super) struct Frozen<'a> {
     definition: &'a Definition,
     environment: usize,
     config: Config,
-    entry: &'static Entry,
+    entry: &'static registry::Entry,
     horizon: usize,
     device: SelectedDevice,
     /// From the oldest to the one at which gradients are estimated.
@@ -45,8 +46,35 @@ fn algorithm(
 ) -> Result<(AlgorithmConfig, usize), StudyError> {
     let place = format!("study {name}");
     let config = configuration(&place, definition, environment, Some(entry), definition.seed, 1)?.algorithm;
-    let length = if config.variance_reduction().is_some() { 2 } else { config.window() };
-    Ok((config, length))
+    let Entry { label, age, .. } = &definition.algorithm[entry];
+    let refuse = |reason: String| {
+        let place = format!("{place}, algorithm `{label}`");
+        Err(StudyError::Value { place, key: "age".to_owned(), reason })
+    };
+    if config.variance_reduction().is_none() {
+        return match age {
+            Some(_) => {
+                refuse(format!("does not go with algorithm `{}`, which has no large batches", config.name()))
+            }
+            None => Ok((config.clone(), config.window())),
+        };
+    }
+    let iterations = definition.frozen.as_ref().map_or(0, |frozen| frozen.iterations);
+    match age.unwrap_or(1) {
+        age if age > iterations => {
+            refuse(format!("is {age}, expected at most frozen.iterations, which is {iterations}"))
+        }
+        age => Ok((config.with_one_snapshot(), age as usize + 1)),
+    }
+}
+
+/// Trajectories behind an estimate: one batch for each of the last `length` parameters, the first of a variance-reduced
+/// algorithm a large one.
+fn trajectories(config: &AlgorithmConfig, length: usize) -> usize {
+    match config.variance_reduction() {
+        Some(reduction) => reduction.snapshot_size + reduction.batch_size * (length - 1),
+        None => config.batch_size() * length,
+    }
 }
 
 /// Trajectories that an environment's estimates take.
@@ -54,7 +82,7 @@ pub(super) fn cost(name: &str, definition: &Definition, environment: usize) -> R
     let mut total = definition.frozen.as_ref().map_or(0, |frozen| frozen.reference_size as u64);
     for entry in 0..definition.algorithm.len() {
         let (config, length) = algorithm(name, definition, environment, entry)?;
-        total += u64::from(definition.runs) * (config.batch_size() * length) as u64;
+        total += u64::from(definition.runs) * trajectories(&config, length) as u64;
     }
     Ok(total)
 }
@@ -126,12 +154,13 @@ impl<'a> Frozen<'a> {
         let runs = self.definition.runs;
         let label = &self.definition.algorithm[entry].label;
         let estimates = self.repetitions(label, &config, length, runs, 0, folder, stop, observe)?;
-        let fresh = config.variance_reduction().map_or(config.batch_size(), |reduction| reduction.batch_size);
+        let small = config.variance_reduction().filter(|_| length > 1);
+        let fresh = small.map_or(config.batch_size(), |reduction| reduction.batch_size);
         Ok(estimates.map(|estimates| Samples {
             entry,
             environment: self.environment,
             fresh,
-            used: fresh + config.batch_size() * (length - 1),
+            used: trajectories(&config, length),
             estimates,
             truth: truth.clone(),
         }))
@@ -155,7 +184,7 @@ impl<'a> Frozen<'a> {
         let environment = slug(&self.definition.environments[self.environment]);
         let hash = hexadecimal(key.as_bytes());
         let path = folder.file("runs").join(format!("{}-{environment}-{}.csv", slug(label), &hash[..8]));
-        let trajectories = (config.batch_size() * length) as u64;
+        let trajectories = trajectories(config, length) as u64;
         if path.is_file() {
             match read(&path) {
                 Ok(estimates) if estimates.len() == count as usize => {

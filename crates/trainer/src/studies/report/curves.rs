@@ -1,6 +1,9 @@
 //! The runs of a study as curves and scores.
 
+use std::path::Path;
+
 use crate::metrics::MetricsRow;
+use crate::run::Summary;
 use crate::statistics::{area_under_curve, mean, running_mean, trajectories_to_threshold};
 use crate::studies::{Horizontal, Plan, PlannedRun, StudyError, StudyFolder};
 
@@ -15,6 +18,8 @@ pub struct Curve<'a> {
     pub failure: Option<String>,
     /// Iterations whose returns are averaged.
     pub width: usize,
+    /// Bytes that the run was reckoned to need, and the most that its process had; what is not known is `None`.
+    pub memory: (Option<u64>, Option<u64>),
 }
 
 /// All finished runs of a plan that made at least one iteration.
@@ -26,9 +31,18 @@ pub fn curves<'a>(plan: &'a Plan, folder: &StudyFolder) -> Result<Vec<Curve<'a>>
     let curves = finished.filter(|(_, (rows, _))| !rows.is_empty()).map(|(run, (rows, completion))| {
         let batch = run.trajectories() as f64 / f64::from(run.config.iterations);
         let width = (plan.definition.smoothing as f64 / batch).round().max(1.0) as usize;
-        Curve { run, width: width.min(rows.len()), rows, failure: completion.failure }
+        let width = width.min(rows.len());
+        Curve { run, width, rows, failure: completion.failure, memory: memory(&folder.run(run)) }
     });
     Ok(curves.collect())
+}
+
+/// What a run's summary says of its memory.
+fn memory(run: &Path) -> (Option<u64>, Option<u64>) {
+    let bytes = fs_err::read(run.join("summary.json")).unwrap_or_default();
+    let summary = serde_json::from_slice::<Summary>(&bytes).ok();
+    let need = summary.as_ref().map(|summary| summary.memory_need).filter(|need| *need > 0);
+    (need, summary.and_then(|summary| summary.memory_peak))
 }
 
 impl Curve<'_> {

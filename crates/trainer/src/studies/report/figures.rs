@@ -53,6 +53,11 @@ pub(super) fn draw(
             if reached.series.iter().any(|series| series.y.iter().any(|value| value.is_finite())) {
                 write(folder, &format!("sensitivity-threshold{suffix}"), &reached)?;
             }
+            let mut memory = of(|row| row.memory_peak, "peak memory of the process, MiB");
+            if memory.series.iter().any(|series| !series.y.is_empty()) {
+                memory.reference_lines = vec![ReferenceLine::new("", 0.0)];
+                write(folder, &format!("sensitivity-memory{suffix}"), &memory)?;
+            }
         }
     }
     Ok(())
@@ -135,12 +140,18 @@ fn bars(plan: &Plan, title: &str, rows: &[&Row]) -> Option<ThresholdBars> {
             runs: runs.clone(),
         })
     };
+    let bars: Vec<Bar> = rows.iter().filter_map(bar).collect();
+    let reached = bars.iter().flat_map(|bar| &bar.runs).any(|run| run.is_finite());
+    // Budgets of single algorithms lie at different places; where nobody reached the threshold, the largest tells how far
+    // they went.
+    let largest = || plan.definition.algorithm.iter().filter_map(|entry| entry.budget).max();
+    let budget = plan.definition.budget.or_else(|| largest().filter(|_| !reached));
     Some(ThresholdBars {
         title: title.to_owned(),
         x_label: format!("fresh trajectories to a return of {threshold}"),
-        bars: rows.iter().filter_map(bar).collect(),
+        bars,
         interval_label: band_label(Interval::Bootstrap),
-        budget: plan.definition.budget.map(|budget| budget as f64),
+        budget: budget.map(|budget| budget as f64),
     })
 }
 

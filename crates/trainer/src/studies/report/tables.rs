@@ -10,7 +10,7 @@ use crate::statistics::{
     Aggregate, Bootstrap, Estimate, Scores, bootstrap_improvement, bootstrap_interval, mean,
     student_t_interval,
 };
-use crate::studies::{Interval, Plan, StudyError};
+use crate::studies::{Definition, Interval, Plan, StudyError};
 
 /// One algorithm on one environment.
 #[derive(Clone, Debug)]
@@ -24,13 +24,21 @@ pub(super) struct Row {
     /// Fresh trajectories an iteration.
     pub(super) batch: f64,
     pub(super) final_return: Estimate,
+    pub(super) final_returns: Vec<f64>,
     pub(super) area: Estimate,
+    pub(super) areas: Vec<f64>,
     /// Fresh trajectories to the threshold: of every run, and their interquartile mean.
     pub(super) to_threshold: Option<(Vec<f64>, Estimate)>,
     /// Probability that a run's area is larger than one of the reference.
     pub(super) improvement: Option<Estimate>,
     pub(super) seconds: f64,
+    /// MiB that a run was reckoned to need, and the most that its process had; means over runs.
+    pub(super) memory_need: Option<f64>,
+    pub(super) memory_peak: Option<Estimate>,
 }
+
+/// Bytes in a MiB.
+const MIB: f64 = 1_048_576.0;
 
 /// Statistics of every algorithm on every environment, environments outside.
 pub(super) fn summarize(
@@ -83,15 +91,27 @@ pub(super) fn summarize(
                 runs: runs.len(),
                 failures: runs.iter().filter(|curve| curve.failure.is_some()).count(),
                 batch: planned.trajectories() as f64 / f64::from(planned.config.iterations),
-                final_return: estimate(definition.interval, final_returns, generator)?,
-                area: estimate(definition.interval, own_areas, generator)?,
+                final_return: estimate(definition.interval, final_returns.clone(), generator)?,
+                final_returns,
+                area: estimate(definition.interval, own_areas.clone(), generator)?,
+                areas: own_areas,
                 to_threshold,
                 improvement,
                 seconds: mean(&runs.iter().map(|curve| curve.seconds()).collect::<Vec<_>>()),
+                memory_need: mib(runs.iter().map(|curve| curve.memory.0)).map(|values| mean(&values)),
+                memory_peak: match mib(runs.iter().map(|curve| curve.memory.1)) {
+                    Some(values) => Some(estimate(definition.interval, values, generator)?),
+                    None => None,
+                },
             });
         }
     }
     Ok(rows)
+}
+
+/// MiB, where every run knows its bytes.
+fn mib(bytes: impl Iterator<Item = Option<u64>>) -> Option<Vec<f64>> {
+    bytes.map(|bytes| Some(bytes? as f64 / MIB)).collect()
 }
 
 /// The study's kind of interval; of a single run, its value alone.
@@ -120,12 +140,14 @@ struct ResultsRow<'a> {
     ess_fraction: f64,
     weight_max: f64,
     seconds_total: f64,
+    memory_need: Option<u64>,
+    memory_peak: Option<u64>,
 }
 
 /// `results.csv`: every run, every point.
 pub(super) fn results(plan: &Plan, curves: &[Curve<'_>]) -> Result<Vec<u8>, StudyError> {
     let mut writer = csv::Writer::from_writer(vec![]);
-    for Curve { run, rows, .. } in curves {
+    for Curve { run, rows, memory, .. } in curves {
         for row in rows {
             writer.serialize(ResultsRow {
                 algorithm: &plan.entry(run).label,
@@ -141,6 +163,8 @@ pub(super) fn results(plan: &Plan, curves: &[Curve<'_>]) -> Result<Vec<u8>, Stud
                 ess_fraction: row.ess_fraction,
                 weight_max: row.weight_max,
                 seconds_total: row.seconds_total,
+                memory_need: memory.0,
+                memory_peak: memory.1,
             })?;
         }
     }
@@ -152,6 +176,8 @@ struct SummaryRow<'a> {
     algorithm: &'a str,
     environment: &'a str,
     measure: &'static str,
+    statistic: &'static str,
+    interval: &'static str,
     value: f64,
     lower: f64,
     upper: f64,
@@ -159,16 +185,32 @@ struct SummaryRow<'a> {
     counted: usize,
 }
 
-/// `summary.csv`: one row for each algorithm, environment and measure. Of trajectories to the threshold, `counted` is the
-/// number of runs that reached it; an infinite value is censored.
-pub(super) fn summary(rows: &[Row]) -> Result<Vec<u8>, StudyError> {
+/// The bootstrapped statistics of `summary.csv`.
+const AGGREGATES: [(&str, Aggregate); 3] = [
+    ("interquartile mean", Aggregate::InterquartileMean),
+    ("mean", Aggregate::Mean),
+    ("median", Aggregate::Median),
+];
+const BOOTSTRAP: &str = "bootstrap";
+const STUDENT: &str = "Student's t";
+
+/// `summary.csv`: one row for each algorithm, environment, measure and statistic. Of trajectories to the threshold, `counted`
+/// is the number of runs that reached it; an infinite value is censored.
+pub(super) fn summary(
+    definition: &Definition,
+    rows: &[Row],
+    generator: &mut impl Rng,
+) -> Result<Vec<u8>, StudyError> {
     let mut writer = csv::Writer::from_writer(vec![]);
     for row in rows {
-        let mut write = |measure, Estimate { value, lower, upper }: Estimate, counted| {
+        let mut write = |measure, (statistic, interval): (_, _), estimate: Estimate, counted| {
+            let Estimate { value, lower, upper } = estimate;
             writer.serialize(SummaryRow {
                 algorithm: &row.label,
                 environment: &row.environment_name,
                 measure,
+                statistic,
+                interval,
                 value,
                 lower,
                 upper,
@@ -176,17 +218,45 @@ pub(super) fn summary(rows: &[Row]) -> Result<Vec<u8>, StudyError> {
                 counted,
             })
         };
+        // The statistic of the Markdown table, with the interval that stands there.
+        let main = match definition.interval {
+            Interval::Bootstrap => (AGGREGATES[0].0, BOOTSTRAP),
+            Interval::StudentT => ("mean", STUDENT),
+        };
+        let measures =
+            [("final_return", row.final_return, &row.final_returns), ("mean_return", row.area, &row.areas)];
+        for (measure, estimate, values) in measures {
+            write(measure, main, estimate, row.runs)?;
+            let scores = Scores::single_task(values.clone())?;
+            for (statistic, aggregate) in AGGREGATES {
+                let estimate = bootstrap_interval(&scores, aggregate, Bootstrap::default(), generator);
+                if (statistic, BOOTSTRAP) != main {
+                    write(measure, (statistic, BOOTSTRAP), estimate, row.runs)?;
+                }
+            }
+            if values.len() > 1 && main.1 != STUDENT {
+                write(measure, ("mean", STUDENT), student_t_interval(values, 0.95)?, row.runs)?;
+            }
+        }
         let plain = |value| Estimate { value, lower: value, upper: value };
-        write("final_return", row.final_return, row.runs)?;
-        write("mean_return", row.area, row.runs)?;
         if let Some((runs, estimate)) = &row.to_threshold {
-            write("trajectories_to_threshold", *estimate, reached(runs))?;
+            let (measure, counted) = ("trajectories_to_threshold", reached(runs));
+            write(measure, (AGGREGATES[0].0, BOOTSTRAP), *estimate, counted)?;
+            let scores = Scores::single_task(runs.clone())?;
+            let median = bootstrap_interval(&scores, Aggregate::Median, Bootstrap::default(), generator);
+            write(measure, ("median", BOOTSTRAP), median, counted)?;
         }
         if let Some(improvement) = row.improvement {
-            write("probability_of_improvement", improvement, row.runs)?;
+            write("probability_of_improvement", ("probability", BOOTSTRAP), improvement, row.runs)?;
         }
-        write("seconds", plain(row.seconds), row.runs)?;
-        write("failures", plain(row.failures as f64), row.runs)?;
+        write("seconds", ("mean", ""), plain(row.seconds), row.runs)?;
+        write("failures", ("count", ""), plain(row.failures as f64), row.runs)?;
+        if let Some(need) = row.memory_need {
+            write("memory_need_mib", ("mean", ""), plain(need), row.runs)?;
+        }
+        if let Some(peak) = row.memory_peak {
+            write("memory_peak_mib", main, peak, row.runs)?;
+        }
     }
     finish(writer)
 }
@@ -212,8 +282,11 @@ pub(super) fn markdown(plan: &Plan, rows: &[Row]) -> String {
         if let Some(threshold) = threshold {
             let _ = write!(text, "| trajectories to {threshold} | saving ");
         }
-        text.push_str("| P(improvement) | seconds a run |\n|---|---|---|---|---|---|---|");
-        text.push_str(if threshold.is_some() { "---|---|\n" } else { "\n" });
+        text.push_str("| P(improvement) | seconds a run ");
+        let memory = rows.iter().any(|row| row.memory_peak.is_some());
+        text.push_str(if memory { "| peak memory, MiB | reckoned, MiB |\n" } else { "|\n" });
+        let columns = 7 + 2 * usize::from(threshold.is_some()) + 2 * usize::from(memory);
+        let _ = writeln!(text, "|{}", "---|".repeat(columns));
         for row in &rows {
             let failed = if row.failures > 0 { format!(" ({} failed)", row.failures) } else { String::new() };
             let _ = write!(
@@ -243,7 +316,14 @@ pub(super) fn markdown(plan: &Plan, rows: &[Row]) -> String {
                 );
             }
             let improvement = row.improvement.map_or_else(|| "-".to_owned(), |value| interval(value, 2));
-            let _ = writeln!(text, "| {improvement} | {:.1} |", row.seconds);
+            let _ = write!(text, "| {improvement} | {:.1} |", row.seconds);
+            if memory {
+                let unknown = || "-".to_owned();
+                let peak = row.memory_peak.map_or_else(unknown, |peak| interval(peak, 1));
+                let need = row.memory_need.map_or_else(unknown, |need| format!("{need:.1}"));
+                let _ = write!(text, " {peak} | {need} |");
+            }
+            text.push('\n');
         }
         text.push('\n');
     }

@@ -1,0 +1,225 @@
+//! Studies as a user makes them.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::session::Session;
+
+/// The first and the second TOML block of docs/studies.md.
+fn examples() -> [String; 2] {
+    let text = include_str!("../../../../docs/studies.md");
+    let mut blocks = text.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap().to_owned());
+    [blocks.next().unwrap(), blocks.next().unwrap()]
+}
+
+fn read(session: &Session, path: &str) -> String {
+    std::fs::read_to_string(session.path(path)).unwrap()
+}
+
+fn json(session: &Session, path: &str) -> Value {
+    serde_json::from_str(&read(session, path)).unwrap()
+}
+
+/// Column of a CSV file without quoted commas.
+fn column(text: &str, name: &str) -> Vec<String> {
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let index = reader.headers().unwrap().iter().position(|header| header == name).unwrap();
+    reader.records().map(|record| record.unwrap()[index].to_owned()).collect()
+}
+
+#[test]
+fn the_documented_example_leaves_everything_and_is_never_made_twice() {
+    let session = Session::new();
+    let [example, _] = examples();
+    assert!(example.lines().count() <= 20, "{example}");
+    session.write("mine.toml", example);
+    let command = "study mine.toml --runs 2 --set budget=60 --set settings.environment.horizon=30";
+    let printed = session.succeed(command);
+    assert!(printed.contains("4 runs made, 0 found"), "{printed}");
+    assert!(printed.contains("| RT-PG | 10 | 2 |"), "{printed}");
+    assert!(printed.contains("| GPOMDP, faster | 10 | 2 |"), "{printed}");
+    assert!(printed.contains("everything is in studies/mine"), "{printed}");
+    let files = ["study.toml", "manifest.json", "results.csv", "summary.csv", "summary.md"];
+    let figures = ["curves.svg", "curves.png", "threshold.svg", "threshold.png"];
+    for file in files.into_iter().chain(figures) {
+        assert!(session.path("studies/mine").join(file).is_file(), "{file}");
+    }
+
+    let manifest = json(&session, "studies/mine/manifest.json");
+    let told: Vec<&str> =
+        manifest["command"].as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
+    assert_eq!(told.join(" "), format!("rtpg {command}"));
+    assert_eq!(manifest["versions"]["rtpg"], env!("CARGO_PKG_VERSION"));
+    assert!(
+        manifest["versions"]["burn"].is_string() && manifest["versions"]["mujoco"].is_null(),
+        "{manifest}"
+    );
+
+    // Two algorithms, two runs, six iterations of ten trajectories.
+    let results = read(&session, "studies/mine/results.csv");
+    assert_eq!(column(&results, "trajectories_total").iter().filter(|total| *total == "60").count(), 4);
+    assert_eq!(column(&results, "iteration").len(), 24);
+    assert!(column(&results, "memory_peak").iter().all(String::is_empty), "{results}");
+    let summary = read(&session, "studies/mine/summary.csv");
+    for statistic in ["interquartile mean", "mean", "median"] {
+        assert!(column(&summary, "statistic").contains(&statistic.to_owned()), "{summary}");
+    }
+    for measure in ["final_return", "mean_return", "trajectories_to_threshold", "probability_of_improvement"]
+    {
+        assert!(column(&summary, "measure").contains(&measure.to_owned()), "{summary}");
+    }
+
+    let printed = session.succeed(command);
+    assert!(printed.contains("0 runs made, 4 found"), "{printed}");
+    let printed = session.succeed(&format!("{command} --runs 3").replace("--runs 2 ", ""));
+    assert!(printed.contains("2 runs made, 4 found"), "{printed}");
+    let more = session.refused(&command.replace("budget=60", "budget=80"));
+    assert!(more.contains("another study (they differ in budget)"), "{more}");
+}
+
+#[test]
+fn the_documented_gradient_study_resolves_and_measures() {
+    let session = Session::new();
+    session.write("estimates.toml", &examples()[1]);
+    let small = "--runs 3 --set frozen.iterations=10 --set frozen.reference_size=2000 \
+                 --set settings.environment.horizon=10";
+    let printed = session.succeed(&format!("study estimates.toml {small}"));
+    // 110 trajectories at first, then ten times 10.
+    assert!(printed.contains("| SRVR-PG, ten iterations after its large batch | 10 | 210 |"), "{printed}");
+    let error =
+        session.refused(&format!("study estimates.toml {small} --set frozen.iterations=9 --out other"));
+    assert!(error.contains("`age` is 10, expected at most frozen.iterations, which is 9"), "{error}");
+    session.write("wrong.toml", examples()[1].replace("srvr-pg", "gpomdp"));
+    let error = session.refused("study wrong.toml");
+    assert!(error.contains("`age` does not go with algorithm `gpomdp`"), "{error}");
+    let error = session.refused("study estimates.toml --only RT-PG");
+    assert!(error.contains("--only goes with studies of the kind `training`"), "{error}");
+}
+
+#[test]
+fn chosen_algorithms_come_first_and_the_rest_later() {
+    let session = Session::new();
+    session.write("mine.toml", &examples()[0]);
+    let command = "study mine.toml --runs 1 --set budget=20 --set settings.environment.horizon=10";
+    let printed = session.succeed(&format!("{command} --only RT-PG"));
+    assert!(printed.contains("1 runs made, 0 found") && !printed.contains("| GPOMDP"), "{printed}");
+    let printed = session.succeed(command);
+    assert!(printed.contains("1 runs made, 1 found") && printed.contains("| GPOMDP, faster |"), "{printed}");
+    let error = session.refused(&format!("{command} --only RT-PGG"));
+    assert!(error.contains("no algorithm is labelled `RT-PGG` (did you mean `RT-PG`?)"), "{error}");
+    assert!(error.contains("labels: RT-PG; GPOMDP, faster"), "{error}");
+}
+
+const ISOLATED: &str = "--set isolated=true --set settings.environment.horizon=30 --jobs 1";
+
+/// A window of 400 batches of 2 MiB tells itself from one of a single batch, and nothing else of the results changes.
+#[cfg(target_os = "linux")]
+#[test]
+fn runs_in_processes_of_their_own_are_the_same_and_tell_their_memory() {
+    const STUDY: &str = r#"
+        title = "memory"
+        environments = ["cartpole"]
+        runs = 1
+        budget = 4_000
+        position_label = "window"
+        [[algorithm]]
+        label = "narrow"
+        position = 1
+        name = "rt-pg"
+        batch_size = 200
+        window = 1
+        [[algorithm]]
+        label = "wide"
+        position = 400
+        name = "rt-pg"
+        batch_size = 200
+        window = 400
+    "#;
+    let session = Session::new();
+    session.write("memory.toml", STUDY);
+    let together = session.succeed("study memory.toml --out together");
+    assert!(!together.contains("peak memory"), "{together}");
+    let apart = session.succeed("study memory.toml --out apart --set isolated=true");
+    assert!(apart.contains("| peak memory, MiB | reckoned, MiB |"), "{apart}");
+    assert!(session.path("apart/sensitivity-memory.svg").is_file());
+
+    let rows = |folder: &str| {
+        let text = read(&session, &format!("{folder}/results.csv"));
+        ["algorithm", "return_mean", "gradient_norm", "weight_max"].map(|name| column(&text, name))
+    };
+    assert_eq!(rows("together"), rows("apart"));
+    let text = read(&session, "apart/results.csv");
+    let bytes = |name: &str| {
+        let values = column(&text, name);
+        [&values[0], values.last().unwrap()].map(|value| value.parse::<f64>().unwrap())
+    };
+    let ([narrow, wide], [need_narrow, need_wide]) = (bytes("memory_peak"), bytes("memory_need"));
+    assert!(narrow > 1e6 && narrow < 2e8, "{narrow}");
+    // The window is 400 x 200 x 200 steps of 4 (4 + 2 + 2) bytes, 512 MB, of which a twentieth is filled; memory that was
+    // never touched is not resident.
+    assert!(need_wide - need_narrow > 5e8, "{need_wide} {need_narrow}");
+    assert!(wide - narrow > 2e7, "{wide} {narrow}");
+    // Nothing is left of how the runs were made.
+    let runs = std::fs::read_dir(session.path("apart/runs")).unwrap();
+    assert!(runs.into_iter().all(|entry| entry.unwrap().path().is_dir()));
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_study_goes_on_also_in_processes_of_their_own() {
+    let session = Session::new();
+    session.write("mine.toml", &examples()[0]);
+    let command = format!("study mine.toml --runs 1 --set budget=20000 {ISOLATED} --only RT-PG");
+    for options in [command.clone(), command.replace("isolated=true", "isolated=false")] {
+        let options =
+            format!("{options} --out {}", if options.contains("=true") { "apart" } else { "together" });
+        let mut child =
+            session.command(&options).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let out = options.rsplit(' ').next().unwrap();
+        let begin = Instant::now();
+        while !recorded(&session.path(out)) {
+            assert!(child.try_wait().unwrap().is_none(), "the study ended too early");
+            assert!(begin.elapsed() < Duration::from_mins(1), "nothing happened for a minute");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let interrupted = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+        assert!(interrupted.unwrap().success());
+        assert_eq!(child.wait().unwrap().code(), Some(130));
+        let printed = session.succeed(&options);
+        assert!(printed.contains("1 runs made, 0 found"), "{printed}");
+    }
+    let returns = |out: &str| column(&read(&session, &format!("{out}/results.csv")), "return_mean");
+    assert_eq!(returns("apart").len(), 2000);
+    assert_eq!(returns("apart"), returns("together"));
+}
+
+/// Whether a run of the study has recorded an iteration.
+fn recorded(study: &Path) -> bool {
+    let Ok(runs) = std::fs::read_dir(study.join("runs")) else { return false };
+    runs.flatten().any(|run| {
+        std::fs::read_to_string(run.path().join("metrics.csv")).is_ok_and(|text| text.lines().count() > 2)
+    })
+}
+
+#[test]
+fn wrong_studies_are_refused() {
+    let session = Session::new();
+    session.write("mine.toml", &examples()[0]);
+    std::fs::create_dir(session.path("stranger")).unwrap();
+    session.write("stranger/letter.txt", "");
+    for (arguments, expected) in [
+        ("study cartpole-baseline", "unknown study `cartpole-baseline` (did you mean `cartpole-baselines`?)"),
+        ("study absent.toml", "absent.toml"),
+        ("study mine.toml --set budget=9", "does not pay for one iteration of `RT-PG`, which takes 10"),
+        ("study mine.toml --runs 0", "`runs` is 0, expected at least 1"),
+        ("study mine.toml --out stranger", "stranger is not empty and not the folder of a study"),
+        ("study mine.toml --set kind=gradient", "key `frozen` is missing"),
+        ("study coefficients --set isolated=true", "key `isolated` goes with kind = \"training\" only"),
+    ] {
+        let error = session.refused(arguments);
+        assert!(error.contains(expected), "rtpg {arguments}: {error}");
+    }
+}
