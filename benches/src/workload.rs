@@ -166,7 +166,7 @@ impl Workload {
             action_size: self.action_size,
             hidden: self.hidden.to_vec(),
             activation: Activation::Tanh,
-            bias: true,
+            bias: false,
         };
         let mut random = streams.stream(Purpose::Initialization, 0, 0, 0);
         PolicyState::start(architecture, Initialization::XavierUniform, 0.0, Deviation::Fixed, &mut random)

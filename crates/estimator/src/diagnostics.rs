@@ -10,6 +10,8 @@ use crate::numeric::smallest_normal;
 pub struct Diagnostics {
     window: usize,
     packed: Tensor<1>,
+    weights: Tensor<2>,
+    log_ratio: Option<Tensor<2>>,
 }
 
 /// Diagnostics of one estimate, on the host. Per-batch values are in the window's order.
@@ -60,17 +62,35 @@ impl Diagnostics {
             vec![effective, relative_largest, batch_effective, share, log_second_moment, alpha, lambda],
             0,
         );
-        Self { window, packed }
+        Self { window, packed, weights: weights.clone(), log_ratio: None }
     }
 
-    /// Diagnostics of a window of `window` batches that were computed elsewhere: the values that
+    /// The diagnostics together with the log-ratios (`[window, batch]`) that the weights come from.
+    #[must_use]
+    pub fn with_log_ratio(mut self, log_ratio: Tensor<2>) -> Self {
+        self.log_ratio = Some(log_ratio);
+        self
+    }
+
+    /// The weights, `[window, batch]`.
+    pub fn weights(&self) -> Tensor<2> {
+        self.weights.clone()
+    }
+
+    /// The log-ratios that the weights come from, `[window, batch]`, where they do.
+    pub fn log_ratio(&self) -> Option<Tensor<2>> {
+        self.log_ratio.clone()
+    }
+
+    /// Diagnostics of `weights` (`[window, batch]`) that were computed elsewhere: the values that
     /// [`DiagnosticsReport::unpack`] reads.
     ///
     /// # Panics
     /// When there are other than [`DiagnosticsReport::packed_len`] values.
-    pub fn from_packed(window: usize, packed: Tensor<1>) -> Self {
+    pub fn from_packed(packed: Tensor<1>, weights: Tensor<2>) -> Self {
+        let [window, _] = weights.dims();
         assert_eq!(packed.dims(), [DiagnosticsReport::packed_len(window)], "values of {window} batches");
-        Self { window, packed }
+        Self { window, packed, weights, log_ratio: None }
     }
 
     /// All values in one tensor, for a transfer together with others; [`DiagnosticsReport::unpack`] reads it.

@@ -7,6 +7,7 @@
 //! All trainable numbers are one flat vector whose order [`Architecture`] documents.
 
 mod architecture;
+mod checksum;
 pub mod fused;
 pub mod gaussian;
 mod initialization;
@@ -16,6 +17,7 @@ mod policy;
 mod policy_file;
 mod state;
 pub mod tensor_file;
+mod tensor_writer;
 
 pub use architecture::{Activation, Architecture};
 pub use initialization::Initialization;

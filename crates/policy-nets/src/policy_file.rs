@@ -18,7 +18,7 @@ pub enum PolicyFileError {
     #[error(transparent)]
     File(#[from] TensorFileError),
     /// The file says it is something else.
-    #[error("{}: format is `{found}`, expected `{FORMAT}`", path.display())]
+    #[error("{}: format is `{found}`, expected `{FORMAT}`{}", path.display(), newer(found))]
     Format {
         /// The file.
         path: PathBuf,
@@ -89,10 +89,11 @@ impl PolicyState {
         let description = serde_json::to_string(&description).map_err(|error| error.to_string())?;
         let metadata =
             BTreeMap::from([("format".to_owned(), FORMAT.to_owned()), ("policy".to_owned(), description)]);
-        tensor_file::to_bytes(&tensors, &metadata, float).map_err(|error| error.to_string())
+        tensor_file::to_sealed_bytes(tensors, &metadata, float).map_err(|error| error.to_string())
     }
 
-    /// Reads a policy file. A file without metadata is accepted: sizes come from the shapes, the activation is tanh.
+    /// Reads a policy file. A file without metadata is accepted: sizes come from the shapes, the activation is tanh. A
+    /// checksum is compared where there is one.
     ///
     /// # Errors
     /// A missing, truncated or foreign file, shapes that do not fit together, numbers that are not finite.
@@ -134,6 +135,14 @@ impl PolicyState {
         };
         state.check().map_err(|error: PolicyStateError| invalid(path, error.to_string()))?;
         Ok(state)
+    }
+}
+
+/// What to say of a later version of the format.
+fn newer(found: &str) -> &'static str {
+    match found.strip_prefix("rtpg-policy/").and_then(|version| version.parse::<u32>().ok()) {
+        Some(2..) => "; a newer rtpg wrote it: use that one",
+        _ => "",
     }
 }
 
@@ -300,7 +309,10 @@ mod tests {
     fn foreign_and_inconsistent_files_are_refused_with_the_reason() {
         let message =
             refusal(|_, metadata| _ = metadata.insert("format".to_owned(), "rtpg-policy/9".to_owned()));
-        assert_eq!(message, "p: format is `rtpg-policy/9`, expected `rtpg-policy/1`");
+        assert_eq!(
+            message,
+            "p: format is `rtpg-policy/9`, expected `rtpg-policy/1`; a newer rtpg wrote it: use that one"
+        );
         let message = refusal(|tensors, _| _ = tensors.remove("mean.0.weight"));
         assert!(message.starts_with("p: no tensor `mean.0.weight`"), "{message}");
         let message = refusal(|tensors, _| {

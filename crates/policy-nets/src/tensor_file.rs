@@ -1,14 +1,20 @@
 //! Reading and writing safetensors files with errors that name the file.
 //!
 //! Reading gives every floating-point or integer tensor as `f64`, whatever it is stored as. Sizes in the header are
-//! checked against the length of the file before anything is allocated from them.
+//! checked against the length of the file before anything is allocated from them, and a checksum that the file states is
+//! compared with its bytes.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::Write;
+use std::io::Read;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
+
+use crate::checksum;
+pub use crate::tensor_writer::{
+    StoredFloat, TEMPORARY_PREFIX, replace, to_bytes, to_sealed_bytes, write_atomically,
+};
 
 /// Why a safetensors file was not read or written.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +29,12 @@ pub enum TensorFileError {
         path: PathBuf,
         /// What the parser found.
         reason: String,
+    },
+    /// The bytes are not those that were written.
+    #[error("{}: the file is damaged: its bytes do not have the checksum that it states", path.display())]
+    Checksum {
+        /// The file.
+        path: PathBuf,
     },
     /// A tensor that must be there is not.
     #[error("{}: no tensor `{name}`; the file has {}", path.display(), list(found))]
@@ -91,6 +103,16 @@ pub struct TensorFile {
     path: PathBuf,
     bytes: Vec<u8>,
     metadata: HashMap<String, String>,
+    tensors: BTreeMap<String, Stored>,
+    sealed: bool,
+}
+
+/// Where a tensor stands in the file.
+#[derive(Debug)]
+struct Stored {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Range<usize>,
 }
 
 impl TensorFile {
@@ -99,23 +121,38 @@ impl TensorFile {
     /// # Errors
     /// [`TensorFileError::Io`] or [`TensorFileError::Malformed`].
     pub fn read(path: &Path) -> Result<Self, TensorFileError> {
-        let bytes = fs_err::read(path)?;
-        Self::from_bytes(path, bytes)
+        Self::from_bytes(path, read_regular(path, u64::MAX)?)
     }
 
     /// Checks the bytes of a file that stood at `path` (which only messages use).
     ///
     /// # Errors
-    /// [`TensorFileError::Malformed`].
+    /// [`TensorFileError::Malformed`] or [`TensorFileError::Checksum`].
     pub fn from_bytes(path: &Path, bytes: Vec<u8>) -> Result<Self, TensorFileError> {
         let malformed = |error: safetensors::SafeTensorError| TensorFileError::Malformed {
             path: path.to_owned(),
             reason: error.to_string(),
         };
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(malformed)?;
-        SafeTensors::deserialize(&bytes).map_err(malformed)?;
+        let (header_length, header) = SafeTensors::read_metadata(&bytes).map_err(malformed)?;
+        let data = 8 + header_length;
         let metadata = header.metadata().clone().unwrap_or_default();
-        Ok(Self { path: path.to_owned(), bytes, metadata })
+        let stated = metadata.get(checksum::KEY).map(String::as_str);
+        let sealed = stated.is_some_and(|stated| stated.starts_with(checksum::LABEL));
+        if sealed && !checksum::holds(&bytes, data) {
+            return Err(TensorFileError::Checksum { path: path.to_owned() });
+        }
+        let stored = header.tensors().into_iter().map(|(name, info)| {
+            let (start, end) = info.data_offsets;
+            let bytes = data + start..data + end;
+            (name, Stored { dtype: info.dtype, shape: info.shape.clone(), bytes })
+        });
+        let tensors = stored.collect();
+        Ok(Self { path: path.to_owned(), bytes, metadata, tensors, sealed })
+    }
+
+    /// Whether the file states a checksum, which then is that of its bytes.
+    pub fn is_sealed(&self) -> bool {
+        self.sealed
     }
 
     /// The file's path.
@@ -130,17 +167,12 @@ impl TensorFile {
 
     /// Names of all tensors, sorted.
     pub fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> = self
-            .tensors()
-            .map(|file| file.names().into_iter().map(str::to_owned).collect())
-            .unwrap_or_default();
-        names.sort();
-        names
+        self.tensors.keys().cloned().collect()
     }
 
     /// Whether a tensor is there.
     pub fn contains(&self, name: &str) -> bool {
-        self.tensors().is_ok_and(|file| file.tensor(name).is_ok())
+        self.tensors.contains_key(name)
     }
 
     /// A floating-point tensor.
@@ -148,14 +180,13 @@ impl TensorFile {
     /// # Errors
     /// [`TensorFileError::Missing`] or [`TensorFileError::ElementType`].
     pub fn floats(&self, name: &str) -> Result<HostTensor, TensorFileError> {
-        let file = self.tensors()?;
-        let view = self.view(&file, name)?;
-        let values = match view.dtype() {
-            Dtype::F32 => elements(view.data(), |bytes| f64::from(f32::from_le_bytes(bytes))),
-            Dtype::F64 => elements(view.data(), f64::from_le_bytes),
+        let (tensor, bytes) = self.stored(name)?;
+        let values = match tensor.dtype {
+            Dtype::F32 => elements(bytes, |bytes| f64::from(f32::from_le_bytes(bytes))),
+            Dtype::F64 => elements(bytes, f64::from_le_bytes),
             other => return Err(self.element_type(name, other, "F32 or F64")),
         };
-        Ok(HostTensor { shape: view.shape().to_vec(), values })
+        Ok(HostTensor { shape: tensor.shape.clone(), values })
     }
 
     /// An integer tensor.
@@ -163,15 +194,14 @@ impl TensorFile {
     /// # Errors
     /// [`TensorFileError::Missing`] or [`TensorFileError::ElementType`].
     pub fn integers(&self, name: &str) -> Result<(Vec<usize>, Vec<i64>), TensorFileError> {
-        let file = self.tensors()?;
-        let view = self.view(&file, name)?;
-        let values = match view.dtype() {
-            Dtype::I32 => elements(view.data(), |bytes| i64::from(i32::from_le_bytes(bytes))),
-            Dtype::I64 => elements(view.data(), i64::from_le_bytes),
-            Dtype::U32 => elements(view.data(), |bytes| i64::from(u32::from_le_bytes(bytes))),
+        let (tensor, bytes) = self.stored(name)?;
+        let values = match tensor.dtype {
+            Dtype::I32 => elements(bytes, |bytes| i64::from(i32::from_le_bytes(bytes))),
+            Dtype::I64 => elements(bytes, i64::from_le_bytes),
+            Dtype::U32 => elements(bytes, |bytes| i64::from(u32::from_le_bytes(bytes))),
             other => return Err(self.element_type(name, other, "I32, I64 or U32")),
         };
-        Ok((view.shape().to_vec(), values))
+        Ok((tensor.shape.clone(), values))
     }
 
     /// The error for a tensor of the wrong shape.
@@ -184,23 +214,14 @@ impl TensorFile {
         }
     }
 
-    fn tensors(&self) -> Result<SafeTensors<'_>, TensorFileError> {
-        SafeTensors::deserialize(&self.bytes).map_err(|error| TensorFileError::Malformed {
-            path: self.path.clone(),
-            reason: error.to_string(),
-        })
-    }
-
-    fn view<'data>(
-        &self,
-        file: &SafeTensors<'data>,
-        name: &str,
-    ) -> Result<TensorView<'data>, TensorFileError> {
-        file.tensor(name).map_err(|_| TensorFileError::Missing {
+    fn stored(&self, name: &str) -> Result<(&Stored, &[u8]), TensorFileError> {
+        let missing = || TensorFileError::Missing {
             path: self.path.clone(),
             name: name.to_owned(),
             found: self.names(),
-        })
+        };
+        let tensor = self.tensors.get(name).ok_or_else(missing)?;
+        Ok((tensor, self.bytes.get(tensor.bytes.clone()).ok_or_else(missing)?))
     }
 
     fn element_type(&self, name: &str, found: Dtype, expected: &'static str) -> TensorFileError {
@@ -213,92 +234,30 @@ impl TensorFile {
     }
 }
 
-fn elements<const SIZE: usize, T>(bytes: &[u8], convert: impl Fn([u8; SIZE]) -> T) -> Vec<T> {
-    bytes.as_chunks::<SIZE>().0.iter().map(|chunk| convert(*chunk)).collect()
-}
-
-/// How floating-point tensors are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StoredFloat {
-    /// 32 bits.
-    F32,
-    /// 64 bits.
-    F64,
-}
-
-/// Serialises tensors; equal input gives equal bytes.
-///
-/// # Errors
-/// When the header outgrows the format's limit.
-pub fn to_bytes(
-    tensors: &BTreeMap<String, HostTensor>,
-    metadata: &BTreeMap<String, String>,
-    float: StoredFloat,
-) -> Result<Vec<u8>, safetensors::SafeTensorError> {
-    let encoded: Vec<(&String, &HostTensor, Vec<u8>)> = tensors
-        .iter()
-        .map(|(name, tensor)| {
-            let values = tensor.values.iter();
-            let bytes = match float {
-                StoredFloat::F32 => values.flat_map(|value| (*value as f32).to_le_bytes()).collect(),
-                StoredFloat::F64 => values.flat_map(|value| value.to_le_bytes()).collect(),
-            };
-            (name, tensor, bytes)
-        })
-        .collect();
-    let dtype = match float {
-        StoredFloat::F32 => Dtype::F32,
-        StoredFloat::F64 => Dtype::F64,
-    };
-    let views = encoded
-        .iter()
-        .map(|(name, tensor, bytes)| Ok((*name, TensorView::new(dtype, tensor.shape.clone(), bytes)?)))
-        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()?;
-    let mut bytes =
-        safetensors::serialize(views, Some(metadata.clone().into_iter().collect::<HashMap<_, _>>()))?;
-    sort_header(&mut bytes);
-    Ok(bytes)
-}
-
-/// Puts the header's entries into sorted order: the format leaves the order free, and the library writes metadata in
-/// that of a hash map, which differs from process to process.
-fn sort_header(bytes: &mut [u8]) {
-    let Some((length, rest)) = bytes.split_first_chunk_mut::<8>() else { return };
-    let header = &mut rest[..u64::from_le_bytes(*length) as usize];
-    let Ok(parsed) = serde_json::from_slice::<BTreeMap<String, serde_json::Value>>(header) else { return };
-    let Ok(sorted) = serde_json::to_vec(&parsed) else { return };
-    if sorted.len() <= header.len() {
-        header.fill(b' ');
-        header[..sorted.len()].copy_from_slice(&sorted);
-    }
-}
-
-/// How the names of temporary files start that [`write_atomically`] leaves behind when the process is killed.
-pub const TEMPORARY_PREFIX: &str = ".rtpg-";
-
-/// Writes a file so that it is there whole or not at all: temporary file in the same folder, sync, rename.
+/// The bytes of a regular file of at most `most` bytes. Devices, pipes and folders are refused: they may have no end.
 ///
 /// # Errors
 /// What the file system refuses, with the path.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let named = |error: std::io::Error| {
-        std::io::Error::new(error.kind(), format!("failed to write {}: {error}", path.display()))
+pub fn read_regular(path: &Path, most: u64) -> std::io::Result<Vec<u8>> {
+    let refuse = |reason: String| {
+        let message = format!("failed to read {}: {reason}", path.display());
+        Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, message))
     };
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let mut file = tempfile::Builder::new().prefix(TEMPORARY_PREFIX).tempfile_in(folder).map_err(named)?;
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        let permissions = std::fs::Permissions::from_mode(0o644);
-        file.as_file().set_permissions(permissions).map_err(named)?;
+    let metadata = fs_err::metadata(path)?;
+    if !metadata.is_file() {
+        return refuse("it is not a regular file".to_owned());
     }
-    file.write_all(bytes).map_err(named)?;
-    file.as_file().sync_all().map_err(named)?;
-    file.persist(path).map_err(|error| named(error.error))?;
-    Ok(())
+    if metadata.len() > most {
+        return refuse(format!("it has {} bytes, expected at most {most}", metadata.len()));
+    }
+    let mut bytes = Vec::with_capacity(metadata.len() as usize);
+    // A file that grows meanwhile is read no further than it was.
+    fs_err::File::open(path)?.take(metadata.len()).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn elements<const SIZE: usize, T>(bytes: &[u8], convert: impl Fn([u8; SIZE]) -> T) -> Vec<T> {
+    bytes.as_chunks::<SIZE>().0.iter().map(|chunk| convert(*chunk)).collect()
 }
 
 #[cfg(test)]
@@ -328,6 +287,54 @@ mod tests {
     }
 
     #[test]
+    fn every_flipped_bit_of_a_sealed_file_is_found() {
+        let (tensors, metadata) = example();
+        let bytes = to_sealed_bytes(tensors, &metadata, StoredFloat::F64).unwrap();
+        let path = Path::new("flipped.safetensors");
+        assert!(TensorFile::from_bytes(path, bytes.clone()).unwrap().is_sealed());
+        for bit in 0..8 * bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            match TensorFile::from_bytes(path, damaged) {
+                Err(error) => assert!(error.to_string().starts_with("flipped.safetensors: "), "{error}"),
+                // The flip made the checksum unknown as such; whoever asks for a seal sees that there is none.
+                Ok(file) => assert!(!file.is_sealed(), "bit {bit}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_checksum_of_another_kind_is_no_seal() {
+        let (tensors, _) = example();
+        let metadata = BTreeMap::from([("checksum".to_owned(), "crc32:12345678".to_owned())]);
+        let bytes = to_bytes(&tensors, &metadata, StoredFloat::F32).unwrap();
+        assert!(!TensorFile::from_bytes(Path::new("x"), bytes).unwrap().is_sealed());
+    }
+
+    #[test]
+    fn the_library_reads_what_is_written() {
+        let (tensors, metadata) = example();
+        let bytes = to_sealed_bytes(tensors.clone(), &metadata, StoredFloat::F64).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let data = file.tensor("b").unwrap().data().to_vec();
+        assert_eq!(elements(&data, f64::from_le_bytes), tensors["b"].values);
+    }
+
+    #[test]
+    fn folders_devices_and_files_beyond_the_limit_are_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, [0; 10]).unwrap();
+        assert_eq!(read_regular(&path, 10).unwrap().len(), 10);
+        let error = read_regular(&path, 9).unwrap_err().to_string();
+        assert!(error.ends_with("it has 10 bytes, expected at most 9"), "{error}");
+        for path in [folder.path(), Path::new("/dev/zero")] {
+            let error = read_regular(path, u64::MAX).unwrap_err().to_string();
+            assert!(error.contains("not a regular file") || cfg!(not(unix)), "{error}");
+        }
+    }
+
+    #[test]
     fn every_truncation_is_refused_by_name() {
         let (tensors, metadata) = example();
         let bytes = to_bytes(&tensors, &metadata, StoredFloat::F32).unwrap();
@@ -346,17 +353,5 @@ mod tests {
         assert_eq!(file.floats("c").unwrap_err().to_string(), "x: no tensor `c`; the file has a, b");
         let error = file.integers("a").unwrap_err().to_string();
         assert_eq!(error, "x: tensor `a` has element type F32, expected I32, I64 or U32");
-    }
-
-    #[test]
-    fn atomic_writes_replace_whole_files_and_leave_no_temporary_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("file");
-        write_atomically(&path, b"one").unwrap();
-        write_atomically(&path, b"two").unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), b"two");
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
-        let error = write_atomically(&folder.path().join("absent/file"), b"").unwrap_err().to_string();
-        assert!(error.contains("absent"), "{error}");
     }
 }

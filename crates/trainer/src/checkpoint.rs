@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use policy_nets::tensor_file::{self, HostTensor, StoredFloat, TensorFile, TensorFileError};
 use serde::{Deserialize, Serialize};
 
-/// Value of the metadata entry `format`.
-const FORMAT: &str = "rtpg-checkpoint/1";
+/// What the metadata entry `format` starts with; the version follows.
+const FORMAT: &str = "rtpg-checkpoint/";
+/// The version that is written. Version 1 has no checksum and no best policy; it is read as well.
+const VERSION: u32 = 2;
 
 /// Counters of a run.
 #[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
@@ -22,6 +24,21 @@ pub struct Progress {
     pub seconds_total: f64,
     /// Score of the best policy so far.
     pub best_score: Option<f64>,
+    /// Iterations that made no update because their batch was dropped.
+    #[serde(default)]
+    pub dropped_iterations: u32,
+    /// Those of them since the last update.
+    #[serde(default)]
+    pub dropped_in_a_row: u32,
+    /// Whether the algorithm remembers nothing, as at the start.
+    #[serde(default)]
+    pub memory_empty: bool,
+    /// Environment and algorithm.
+    #[serde(default)]
+    pub subject: Option<[String; 2]>,
+    /// SHA-256 of `metrics.csv` up to this iteration, in hexadecimal digits.
+    #[serde(default)]
+    pub metrics: Option<String>,
 }
 
 /// A checkpoint in memory.
@@ -29,7 +46,7 @@ pub struct Progress {
 pub struct Checkpoint {
     /// Counters.
     pub progress: Progress,
-    /// Parameters, optimiser state, window, normaliser.
+    /// Parameters, optimiser state, window, normaliser, best policy.
     pub tensors: BTreeMap<String, HostTensor>,
 }
 
@@ -39,7 +56,7 @@ pub enum CheckpointError {
     /// The file itself.
     #[error(transparent)]
     File(#[from] TensorFileError),
-    /// The file is something else, or of another version.
+    /// The file is something else.
     #[error("{}: {reason}", path.display())]
     Foreign {
         /// The file.
@@ -47,35 +64,68 @@ pub enum CheckpointError {
         /// What is wrong.
         reason: String,
     },
+    /// A later version of the program wrote the file.
+    #[error(
+        "{}: format is `{found}`, and this program reads up to `{FORMAT}{VERSION}`; a newer rtpg wrote it: use that one",
+        path.display()
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: String,
+    },
+}
+
+impl CheckpointError {
+    /// Whether the file is missing or is not what was written, so that the checkpoint before it is worth a look.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::File(TensorFileError::Malformed { .. } | TensorFileError::Checksum { .. }) => true,
+            Self::File(TensorFileError::Io(error)) => error.kind() == std::io::ErrorKind::NotFound,
+            _ => false,
+        }
+    }
 }
 
 impl Checkpoint {
-    /// Writes the checkpoint whole or not at all; the one before stays until then.
+    /// Writes the checkpoint whole or not at all. The one before is kept at `previous`, and at every moment one of the two
+    /// is whole.
     ///
     /// # Errors
     /// What the file system refuses.
-    pub fn save(&self, path: &Path, float: StoredFloat) -> Result<(), CheckpointError> {
+    pub fn save(self, path: &Path, previous: &Path) -> Result<(), CheckpointError> {
         let foreign = |reason: String| CheckpointError::Foreign { path: path.to_owned(), reason };
         let progress = serde_json::to_string(&self.progress).map_err(|error| foreign(error.to_string()))?;
-        let metadata =
-            BTreeMap::from([("format".to_owned(), FORMAT.to_owned()), ("progress".to_owned(), progress)]);
-        let bytes = tensor_file::to_bytes(&self.tensors, &metadata, float)
+        let metadata = BTreeMap::from([
+            ("format".to_owned(), format!("{FORMAT}{VERSION}")),
+            ("progress".to_owned(), progress),
+        ]);
+        let bytes = tensor_file::to_sealed_bytes(self.tensors, &metadata, StoredFloat::F64)
             .map_err(|error| foreign(error.to_string()))?;
-        tensor_file::write_atomically(path, &bytes).map_err(TensorFileError::Io)?;
+        tensor_file::replace(path, &bytes, Some(previous)).map_err(TensorFileError::Io)?;
         Ok(())
     }
 
     /// Reads a checkpoint.
     ///
     /// # Errors
-    /// A missing, truncated or foreign file.
+    /// A missing, damaged, foreign or newer file.
     pub fn load(path: &Path) -> Result<Self, CheckpointError> {
         let file = TensorFile::read(path)?;
         let foreign = |reason: String| CheckpointError::Foreign { path: path.to_owned(), reason };
-        match file.metadata("format") {
-            Some(FORMAT) => {}
-            Some(other) => return Err(foreign(format!("format is `{other}`, expected `{FORMAT}`"))),
-            None => return Err(foreign("not a checkpoint: the metadata has no `format`".to_owned())),
+        let format = file.metadata("format");
+        let format = format
+            .ok_or_else(|| foreign("not a checkpoint: the metadata has no `format`".to_owned()))?
+            .to_owned();
+        match format.strip_prefix(FORMAT).and_then(|version| version.parse::<u32>().ok()) {
+            Some(1) => {}
+            Some(VERSION) if file.is_sealed() => {}
+            Some(VERSION) => return Err(TensorFileError::Checksum { path: path.to_owned() }.into()),
+            Some(version) if version > VERSION => {
+                return Err(CheckpointError::Newer { path: path.to_owned(), found: format });
+            }
+            _ => return Err(foreign(format!("format is `{format}`, expected `{FORMAT}{VERSION}`"))),
         }
         let progress = file.metadata("progress").unwrap_or_default();
         let progress = serde_json::from_str(progress)
@@ -106,5 +156,66 @@ impl Checkpoint {
             anyhow::bail!("tensor `{name}` holds {value}");
         }
         Ok(tensor.values.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn saved() -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.safetensors");
+        let tensors = BTreeMap::from([("parameters".to_owned(), HostTensor::new([3], vec![1.0, 2.0, 3.0]))]);
+        let progress = Progress { iteration: 7, ..Progress::default() };
+        Checkpoint { progress, tensors }.save(&path, &folder.path().join("previous.safetensors")).unwrap();
+        (folder, path)
+    }
+
+    #[test]
+    fn every_flipped_bit_is_found_and_is_damage_or_named_otherwise() {
+        let (_folder, path) = saved();
+        assert_eq!(Checkpoint::load(&path).unwrap().progress.iteration, 7);
+        let bytes = std::fs::read(&path).unwrap();
+        for bit in 0..8 * bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            std::fs::write(&path, damaged).unwrap();
+            let error = Checkpoint::load(&path).expect_err("a flipped bit");
+            let message = error.to_string();
+            assert!(error.is_damage() && message.contains("state.safetensors: "), "bit {bit}: {message}");
+        }
+    }
+
+    #[test]
+    fn other_versions_are_named() {
+        let (_folder, path) = saved();
+        for (format, expected) in [
+            ("rtpg-checkpoint/3", "reads up to `rtpg-checkpoint/2`; a newer rtpg wrote it"),
+            ("rtpg-checkpoint/0", "expected `rtpg-checkpoint/2`"),
+            ("thesis", "format is `thesis`, expected `rtpg-checkpoint/2`"),
+        ] {
+            let metadata = BTreeMap::from([("format".to_owned(), format.to_owned())]);
+            let bytes = tensor_file::to_sealed_bytes(BTreeMap::new(), &metadata, StoredFloat::F64).unwrap();
+            std::fs::write(&path, bytes).unwrap();
+            let error = Checkpoint::load(&path).unwrap_err();
+            assert!(!error.is_damage() && error.to_string().contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn version_1_is_read_without_a_checksum() {
+        let (_folder, path) = saved();
+        let metadata = BTreeMap::from([
+            ("format".to_owned(), "rtpg-checkpoint/1".to_owned()),
+            (
+                "progress".to_owned(),
+                r#"{"iteration":4,"trajectories_total":8,"env_steps_total":9,"seconds_total":0.5,"best_score":null}"#
+                    .to_owned(),
+            ),
+        ]);
+        let bytes = tensor_file::to_bytes(&BTreeMap::new(), &metadata, StoredFloat::F64).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+        assert_eq!(Checkpoint::load(&path).unwrap().progress.iteration, 4);
     }
 }

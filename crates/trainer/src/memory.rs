@@ -1,12 +1,16 @@
 //! How much memory a run needs, reckoned before it starts.
 
+use std::fmt;
+
 use policy_nets::Architecture;
 
 use crate::trajectories::BatchShape;
 
-/// Bytes that a run needs, by part.
+/// Bytes that a run needs at most, by part.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MemoryNeed {
+    /// The program itself, 96 bytes for each parameter (copies, moments, gradients), and 1 KiB for each environment.
+    pub program: f64,
     /// The window: `omega N T (O + 2 A + 2)` numbers of 4 bytes.
     pub window: f64,
     /// Fresh trajectories and evaluation episodes: `N T` steps of `4 (O + 2 A) + 8` bytes.
@@ -14,7 +18,14 @@ pub struct MemoryNeed {
     /// Work memory of the estimator: with tensor operations, the activations of every layer and as much again for their
     /// gradients; with fused kernels, one gradient for each trajectory, at most 64 MiB.
     pub estimator: f64,
+    /// A checkpoint while it is written: the window twice in 8 bytes a number, once as numbers and once as a file.
+    pub checkpoint: f64,
 }
+
+/// What the program takes before it holds a trajectory (measured: docs/reliability.md).
+const PROGRAM: f64 = 16.0 * 1_048_576.0;
+const PARAMETER: f64 = 96.0;
+const ENVIRONMENT: f64 = 1024.0;
 
 impl MemoryNeed {
     /// The need of a run with windows of `window` batches.
@@ -29,28 +40,68 @@ impl MemoryNeed {
         let step = (observation_size + 2 * action_size) as f64;
         let steps = trajectories as f64 * horizon as f64;
         let window = window as f64;
+        let sizes = architecture.layers();
+        let parameters: f64 = sizes.iter().map(|(inputs, outputs)| *inputs as f64 * *outputs as f64).sum();
         let widths: usize = architecture.layers().iter().map(|(_, outputs)| outputs).sum();
         let estimator = if fused {
-            (window * trajectories as f64 * architecture.parameter_count() as f64 * 4.0).min(67_108_864.0)
+            (window * trajectories as f64 * parameters * 4.0).min(67_108_864.0)
         } else {
             window * steps * 4.0 * (4 * widths + 8 * action_size + observation_size) as f64
         };
+        let numbers = window * steps * (step + 2.0);
+        let environments = (trajectories + episodes) as f64;
         Self {
-            window: window * steps * 4.0 * (step + 2.0),
+            program: PROGRAM + PARAMETER * parameters + ENVIRONMENT * environments,
+            window: numbers * 4.0,
             batches: (steps + (episodes * horizon) as f64) * (4.0 * step + 8.0),
             estimator,
+            checkpoint: numbers * 16.0,
         }
+    }
+
+    /// The same with the balance heuristic's matrix of log-ratios and its old policies.
+    #[must_use]
+    pub fn with_earlier_policies(self, window: usize, batch: usize, parameters: usize) -> Self {
+        let window = window as f64;
+        let matrix = window * window * batch as f64 + window * parameters as f64;
+        Self { estimator: self.estimator + 4.0 * matrix, ..self }
     }
 
     /// All parts together.
     pub fn total(&self) -> f64 {
-        self.window + self.batches + self.estimator
+        self.program + self.window + self.batches + self.estimator + self.checkpoint
     }
 }
 
-/// Bytes of memory that programs can still have, where the system tells.
+impl fmt::Display for MemoryNeed {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [total, program, window, batches, estimator, checkpoint] =
+            [self.total(), self.program, self.window, self.batches, self.estimator, self.checkpoint]
+                .map(format_bytes);
+        write!(
+            formatter,
+            "at most about {total}: {program} for the program, {window} for the window, {batches} for fresh trajectories, \
+             {estimator} for the estimate, {checkpoint} for a checkpoint while it is written"
+        )
+    }
+}
+
+/// Bytes of memory that this program can still have, where the system tells: those of the machine, and of the control
+/// group (a container) that it runs in.
 pub fn available() -> Option<f64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    let machine = read("/proc/meminfo").and_then(|text| of_machine(&text));
+    let number = |path: &str| read(path).and_then(|text| text.trim().parse::<f64>().ok());
+    let group = |limit: &str, used: &str| Some((number(limit)? - number(used)?).max(0.0));
+    let groups = [
+        group("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        group("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ];
+    groups.into_iter().chain([machine]).flatten().reduce(f64::min)
+}
+
+/// `MemAvailable` of `/proc/meminfo`.
+fn of_machine(text: &str) -> Option<f64> {
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let kibibytes: f64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
     Some(kibibytes * 1024.0)
@@ -99,6 +150,9 @@ mod tests {
         assert_eq!(need.estimator, 320.0 * 1760.0 * 4.0);
         let generic = MemoryNeed::new(shape, 8, 10, &architecture, false);
         assert_eq!(generic.estimator, 32_000.0 * 4.0 * (4.0 * 70.0 + 48.0 + 17.0));
+        assert_eq!(need.checkpoint, 4.0 * need.window);
+        assert!(need.to_string().starts_with("at most about "), "{need}");
+        assert_eq!(of_machine("MemTotal: 9 kB\nMemAvailable:   2048 kB\n"), Some(2_097_152.0));
         assert_eq!(format_bytes(1.5 * 1024.0 * 1024.0), "1.5 MiB");
     }
 }

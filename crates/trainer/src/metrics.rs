@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use estimator::DiagnosticsReport;
+use policy_nets::tensor_file::read_regular;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::device_trajectories::BatchSummary;
 use crate::trajectories::Trajectories;
@@ -59,6 +62,13 @@ pub struct MetricsRow {
     pub log_second_moment_max: f64,
     /// Fresh trajectories that ended because their simulation turned unstable.
     pub unstable: u64,
+    /// Fresh trajectories of a batch that was dropped because of a number that is not finite. The other columns of such a
+    /// row repeat the row before.
+    #[serde(default)]
+    pub dropped: u64,
+    /// Signs of trouble, separated by spaces ([`crate::warnings`]).
+    #[serde(default)]
+    pub flags: String,
     /// Seconds of this iteration.
     pub seconds: f64,
     /// Seconds of all iterations so far.
@@ -132,11 +142,66 @@ pub enum MetricsError {
 /// # Errors
 /// A missing file, missing columns, or a damaged row before the last.
 pub fn read(path: &Path) -> Result<Vec<MetricsRow>, MetricsError> {
-    let mut text = fs_err::read(path)?;
+    parse(path, &complete_lines(path)?)
+}
+
+/// The learning curve of a metrics file: fresh trajectories so far, and the mean return of each iteration.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_curve(path: &Path) -> Result<[Vec<f64>; 2], MetricsError> {
+    #[derive(Deserialize)]
+    struct Point {
+        trajectories_total: f64,
+        return_mean: f64,
+    }
+    let points: Vec<Point> = parse(path, &complete_lines(path)?)?;
+    let (x, y) = points.iter().map(|point| (point.trajectories_total, point.return_mean)).unzip();
+    Ok([x, y])
+}
+
+/// The rows of the first `iterations` iterations of a metrics file, and the SHA-256 of the bytes that hold them (the
+/// header included) in hexadecimal digits.
+///
+/// # Errors
+/// As [`read`], and when a row is missing.
+pub fn read_first(path: &Path, iterations: u32) -> Result<(Vec<MetricsRow>, String), MetricsError> {
+    let mut bytes = complete_lines(path)?;
+    let mut rows: Vec<MetricsRow> = parse(path, &bytes)?;
+    rows.retain(|row| row.iteration <= iterations);
+    let missing = (1..=iterations)
+        .zip(0..)
+        .find(|(iteration, index)| rows.get(*index).is_none_or(|row| row.iteration != *iteration));
+    if let Some((missing, _)) = missing {
+        return Err(MetricsError::Malformed {
+            path: path.to_owned(),
+            reason: format!(
+                "iteration {missing} of the {iterations} that the checkpoint has made is not there"
+            ),
+        });
+    }
+    rows.truncate(iterations as usize);
+    let ends = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(place, _)| place + 1);
+    let end = ends.take(iterations as usize + 1).last().unwrap_or_default();
+    bytes.truncate(end);
+    Ok((rows, hexadecimal(Sha256::digest(&bytes).as_slice())))
+}
+
+/// Bytes in hexadecimal digits.
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
+
+fn complete_lines(path: &Path) -> Result<Vec<u8>, MetricsError> {
+    let mut text = read_regular(path, u64::MAX)?;
     let complete = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
     text.truncate(complete);
+    Ok(text)
+}
+
+fn parse<T: DeserializeOwned>(path: &Path, text: &[u8]) -> Result<Vec<T>, MetricsError> {
     let malformed = |reason: String| MetricsError::Malformed { path: path.to_owned(), reason };
-    let mut reader = csv::Reader::from_reader(text.as_slice());
+    let mut reader = csv::Reader::from_reader(text);
     let header = reader.headers().map_err(|error| malformed(error.to_string()))?;
     if !header.iter().any(|column| column == "iteration") {
         return Err(malformed("the first line names no column `iteration`".to_owned()));
@@ -173,6 +238,35 @@ mod tests {
         assert_eq!(read(&path).unwrap(), rows);
         std::fs::write(&path, &bytes[..bytes.len() - 3]).unwrap();
         assert_eq!(read(&path).unwrap(), rows[..1]);
+    }
+
+    #[test]
+    fn rows_without_the_later_columns_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.csv");
+        let rows = [MetricsRow { iteration: 1, unstable: 3, ..MetricsRow::default() }];
+        let text = String::from_utf8(to_csv(&rows, true).unwrap()).unwrap();
+        let older = text.replace(",dropped,flags", "").replace(",3,0,,", ",3,");
+        assert_ne!(older, text);
+        std::fs::write(&path, older).unwrap();
+        assert_eq!(read(&path).unwrap(), rows);
+    }
+
+    #[test]
+    fn the_first_rows_are_read_with_the_hash_of_their_bytes() {
+        let row = |iteration: u32| MetricsRow { iteration, return_mean: 0.1, ..MetricsRow::default() };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.csv");
+        std::fs::write(&path, to_csv(&[row(1), row(2), row(3)], true).unwrap()).unwrap();
+        let (rows, digest) = read_first(&path, 2).unwrap();
+        assert_eq!(rows, [row(1), row(2)]);
+        assert_eq!(digest, hexadecimal(&Sha256::digest(to_csv(&rows, true).unwrap())));
+        let message = read_first(&path, 4).unwrap_err().to_string();
+        assert!(
+            message.ends_with("iteration 4 of the 4 that the checkpoint has made is not there"),
+            "{message}"
+        );
+        assert_eq!(read_first(&path, 0).unwrap().0, []);
     }
 
     #[test]

@@ -13,6 +13,8 @@ use environments::registry::{Entry, MakeError};
 use policy_nets::fused::{FusedNetwork, Scratch};
 use policy_nets::{Normalizer, PolicyState};
 
+use crate::finite::{BadNumber, Quantity};
+use crate::panics;
 use crate::random::{Purpose, Streams};
 use crate::threads::Threads;
 use crate::trajectories::{BatchShape, Trajectories};
@@ -29,7 +31,7 @@ pub enum RollOutError {
     /// A step could not be made.
     #[error("iteration {iteration}, trajectory {trajectory}, step {step}")]
     Step {
-        /// Iteration, from 0.
+        /// Iteration.
         iteration: u32,
         /// Trajectory, from 0.
         trajectory: usize,
@@ -39,21 +41,37 @@ pub enum RollOutError {
         source: StepError,
     },
     /// An environment returned a number that is not finite.
-    #[error(
-        "iteration {iteration}, trajectory {trajectory}, step {step}: the environment returned {what} {value}"
-    )]
+    #[error("iteration {iteration}: {} is {}", bad.quantity, bad.value)]
     NotFinite {
-        /// Iteration, from 0.
+        /// Iteration.
         iteration: u32,
-        /// Trajectory, from 0.
-        trajectory: usize,
-        /// Step, from 0.
-        step: usize,
-        /// `reward` or `observation component I`.
-        what: String,
-        /// The number.
-        value: f64,
+        /// The first such number: of the earliest step, the first trajectory's.
+        bad: BadNumber,
     },
+    /// An environment panicked.
+    #[error("iteration {iteration}: the environment panicked: {message}")]
+    Panicked {
+        /// Iteration.
+        iteration: u32,
+        /// What it says.
+        message: String,
+    },
+}
+
+impl RollOutError {
+    /// Step and trajectory at which it stands, for the first of several.
+    fn place(&self) -> (usize, usize) {
+        match self {
+            Self::Step { step, trajectory, .. } => (*step, *trajectory),
+            Self::NotFinite { bad, .. } => match bad.quantity {
+                Quantity::Reward { trajectory, step } => (step, trajectory),
+                // What a step returns is observed in the next one.
+                Quantity::Observation { trajectory, step, .. } => (step.saturating_sub(1), trajectory),
+                _ => (usize::MAX, usize::MAX),
+            },
+            _ => (usize::MAX, usize::MAX),
+        }
+    }
 }
 
 /// Which policy acts, and with which randomness.
@@ -140,7 +158,8 @@ impl RollOut {
     /// A trajectory whose simulation turns unstable ends before that step. Returns how many did.
     ///
     /// # Errors
-    /// [`RollOutError::Step`] or [`RollOutError::NotFinite`], the first in the order of trajectories.
+    /// [`RollOutError::Step`] or [`RollOutError::NotFinite`], of the earliest step the first trajectory's, whatever the
+    /// number of threads; [`RollOutError::Panicked`].
     ///
     /// # Panics
     /// When `batch` has other sizes.
@@ -177,10 +196,20 @@ impl RollOut {
                 lengths,
             });
         let mut work: Vec<_> = groups.zip(parts).collect();
+        let iteration = sampling.iteration;
         let outcomes = self.threads.map(&mut work, |((index, group), part)| {
-            group.run(sampling, *index * self.group_size, network, &deviation, part)
+            panics::catch(|| group.run(sampling, *index * self.group_size, network, &deviation, part))
+                .unwrap_or_else(|message| Err(RollOutError::Panicked { iteration, message }))
         });
-        outcomes.into_iter().sum()
+        let mut unstable = 0;
+        let mut failures = vec![];
+        for outcome in outcomes {
+            match outcome {
+                Ok(count) => unstable += count,
+                Err(error) => failures.push(error),
+            }
+        }
+        failures.into_iter().min_by_key(RollOutError::place).map_or(Ok(unstable), Err)
     }
 }
 
@@ -259,6 +288,9 @@ impl Group {
         self.environments
             .reset(|row| streams.stream(reset, iteration, trajectory(row), 0), &mut self.observations);
         self.environment_time += start.elapsed();
+        for row in 0..self.environments.len() {
+            self.check_observation(row, trajectory(row) as usize, 0, iteration)?;
+        }
         for step in 0..part.horizon {
             self.rows.clear();
             let running = self.environments.running();
@@ -291,9 +323,10 @@ impl Group {
             if let Err(BatchStepError::Failed { index, source }) = stepped
                 && !matches!(source, StepError::Unstable { .. })
             {
-                return Err(RollOutError::Step { iteration, trajectory: first + index, step, source });
+                let trajectory = trajectory(index) as usize;
+                return Err(RollOutError::Step { iteration, trajectory, step, source });
             }
-            unstable += self.record(part, step, iteration, first)?;
+            unstable += self.record(part, step, iteration, trajectory(0) as usize)?;
         }
         Ok(unstable)
     }
@@ -323,6 +356,26 @@ impl Group {
         network.means(&self.network_input, &mut self.network_output[..outputs], &mut self.scratch);
     }
 
+    /// Refuses an observation that is not finite in the single precision in which it is kept.
+    fn check_observation(
+        &self,
+        row: usize,
+        trajectory: usize,
+        step: usize,
+        iteration: u32,
+    ) -> Result<(), RollOutError> {
+        let size = self.environments.observation_size();
+        let observation = &self.observations[row * size..(row + 1) * size];
+        match observation.iter().position(|value| !(*value as f32).is_finite()) {
+            None => Ok(()),
+            Some(component) => {
+                let quantity = Quantity::Observation { trajectory, step, component };
+                let bad = BadNumber { quantity, value: observation[component] };
+                Err(RollOutError::NotFinite { iteration, bad })
+            }
+        }
+    }
+
     /// Writes rewards and lengths of the step; returns how many trajectories turned unstable in it.
     fn record(
         &self,
@@ -331,13 +384,6 @@ impl Group {
         iteration: u32,
         first: usize,
     ) -> Result<usize, RollOutError> {
-        let not_finite = |row: usize, what: String, value: f64| RollOutError::NotFinite {
-            iteration,
-            trajectory: first + row,
-            step,
-            what,
-            value,
-        };
         let size = self.environments.observation_size();
         let mut unstable = 0;
         for row in &self.rows {
@@ -353,13 +399,13 @@ impl Group {
             }
             let reward = self.rewards[*row];
             if !reward.is_finite() {
-                return Err(not_finite(*row, "reward".to_owned(), reward));
+                let quantity = Quantity::Reward { trajectory: first + row, step };
+                return Err(RollOutError::NotFinite {
+                    iteration,
+                    bad: BadNumber { quantity, value: reward },
+                });
             }
-            let observation = &self.observations[row * size..(row + 1) * size];
-            if let Some(component) = observation.iter().position(|value| !value.is_finite()) {
-                let what = format!("observation component {component}");
-                return Err(not_finite(*row, what, observation[component]));
-            }
+            self.check_observation(*row, first + row, step + 1, iteration)?;
             part.rewards[row * part.horizon + step] = reward;
             part.lengths[*row] = step as u32 + 1;
         }

@@ -1,5 +1,6 @@
 //! A run in its folder: metrics, policies, checkpoints, figures, summary.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -7,15 +8,18 @@ use policy_nets::PolicyState;
 use policy_nets::tensor_file::{StoredFloat, write_atomically};
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::device::SelectedDevice;
 use crate::figures;
 use crate::memory;
-use crate::metrics::{self, MetricsError, MetricsRow};
+use crate::metrics::{self, MetricsRow};
+use crate::panics;
 use crate::phases::{Phase, PhaseSeconds};
+use crate::recovery::{Recovered, recover};
+use crate::rescue;
 use crate::run_folder::{MetricsWriter, RunFolder};
 use crate::training::{TrainError, Trainer};
+use crate::warnings::{self, Flag, Watch};
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +63,9 @@ pub struct Summary {
     /// Fresh trajectories that ended because their simulation turned unstable.
     #[serde(default)]
     pub unstable_total: u64,
+    /// Iterations that made no update because their batch was dropped.
+    #[serde(default)]
+    pub dropped_iterations: u32,
     /// Environment steps for each second of roll-outs in this process.
     pub env_steps_per_second: f64,
     /// Worker threads.
@@ -85,17 +92,21 @@ pub struct Summary {
 /// Iterations over which the final return is averaged.
 pub const FINAL_ITERATIONS: usize = 50;
 
-/// A run with its folder open.
+/// A run with its folder open. Its memory does not grow with the iterations.
 pub struct Run {
     trainer: Trainer,
     folder: RunFolder,
-    rows: Vec<MetricsRow>,
     writer: MetricsWriter,
     device: String,
     steps_before: u64,
     started: Instant,
     last_checkpoint: (Instant, u32),
     alone: bool,
+    watch: Watch,
+    speaks: bool,
+    unstable_total: u64,
+    /// Returns of the last [`FINAL_ITERATIONS`] iterations.
+    last_returns: VecDeque<f64>,
 }
 
 impl Run {
@@ -114,68 +125,97 @@ impl Run {
     pub fn start_prepared(
         trainer: Trainer,
         device: &SelectedDevice,
-        folder: RunFolder,
+        mut folder: RunFolder,
     ) -> Result<Self, TrainError> {
+        folder.lock()?;
         folder.write_config(trainer.config())?;
-        let mut run = Self::assemble(trainer, device, folder, vec![])?;
+        let mut run = Self::assemble(trainer, device, folder, &[])?;
         // From here on, a run that is killed can go on.
         run.checkpoint()?;
         Ok(run)
     }
 
     /// Goes on with the run in `folder`; `config` is the folder's own, perhaps with more iterations. A run that was
-    /// killed before it recorded anything starts.
+    /// killed before it recorded anything starts. When the newest checkpoint is damaged, the one before is taken.
     ///
     /// # Errors
-    /// A missing or damaged checkpoint, or one of another configuration.
+    /// A missing or damaged checkpoint without one before it, one of another configuration, or a folder in use.
     pub fn resume(config: &Config, device: &SelectedDevice, folder: RunFolder) -> Result<Self, TrainError> {
-        let mut trainer = Trainer::new(config, device)?;
-        if !folder.checkpoint().exists() && folder.records_nothing()? {
+        Self::resume_prepared(Trainer::new(config, device)?, device, folder)
+    }
+
+    /// Goes on with the run in `folder` with a trainer that has made no iteration yet.
+    ///
+    /// # Errors
+    /// As [`resume`](Self::resume).
+    pub fn resume_prepared(
+        mut trainer: Trainer,
+        device: &SelectedDevice,
+        mut folder: RunFolder,
+    ) -> Result<Self, TrainError> {
+        folder.lock()?;
+        if !folder.has_checkpoint() && folder.records_nothing()? {
             return Self::start_prepared(trainer, device, folder);
         }
-        let checkpoint = Checkpoint::load(&folder.checkpoint())?;
+        let Recovered { checkpoint, rows } = recover(&folder)?;
         trainer.restore(&checkpoint)?;
-        if folder.best_policy().is_file() {
+        let digest = checkpoint.progress.metrics.clone();
+        drop(checkpoint);
+        // The first version's checkpoints do not hold the best policy.
+        if !trainer.has_best_policy()
+            && trainer.progress().best_score.is_some()
+            && folder.best_policy().is_file()
+        {
             trainer.set_best_policy(PolicyState::load(&folder.best_policy())?);
         }
-        let mut rows = metrics::read(&folder.metrics())?;
-        let done = checkpoint.progress.iteration;
-        rows.retain(|row| row.iteration <= done);
-        if let Some(missing) = (1..=done)
-            .zip(0..)
-            .find(|(iteration, index)| rows.get(*index).is_none_or(|row| row.iteration != *iteration))
-        {
-            return Err(TrainError::Metrics(MetricsError::Malformed {
-                path: folder.metrics(),
-                reason: format!(
-                    "iteration {} of the {done} that the checkpoint has made is not there",
-                    missing.0
-                ),
-            }));
+        if let Some(row) = rows.last() {
+            trainer.set_last_row(row.clone());
         }
         folder.remove_leftovers()?;
-        folder.write_config(config)?;
-        Self::assemble(trainer, device, folder, rows)
+        folder.write_config(trainer.config())?;
+        let mut run = Self::assemble(trainer, device, folder, &rows)?;
+        if run.trainer.has_best_policy() {
+            run.trainer.best_policy().save(&run.folder.best_policy(), StoredFloat::F32)?;
+        }
+        if digest != Some(run.writer.digest()) {
+            // The rows are written as this version of the program writes them: their hash is another one.
+            run.checkpoint()?;
+        }
+        Ok(run)
     }
 
     fn assemble(
         trainer: Trainer,
         device: &SelectedDevice,
         folder: RunFolder,
-        rows: Vec<MetricsRow>,
+        rows: &[MetricsRow],
     ) -> Result<Self, TrainError> {
         let progress = trainer.progress().clone();
+        let mut watch = Watch::new(trainer.config());
+        for row in rows {
+            let flags = watch.take(row);
+            watch.unseen(&flags);
+        }
+        let last = rows[rows.len().saturating_sub(FINAL_ITERATIONS)..].iter();
         Ok(Self {
-            writer: MetricsWriter::start(&folder.metrics(), &rows)?,
+            writer: MetricsWriter::start(&folder.metrics(), rows)?,
             device: format!("{}: {}", device.name, device.reason),
             steps_before: progress.env_steps_total,
             started: Instant::now(),
             last_checkpoint: (Instant::now(), progress.iteration),
             alone: false,
+            watch,
+            speaks: true,
+            unstable_total: rows.iter().map(|row| row.unstable).sum(),
+            last_returns: last.map(|row| row.return_mean).collect(),
             trainer,
             folder,
-            rows,
         })
+    }
+
+    /// Keeps warnings to the column `flags`, for whoever shows them himself.
+    pub fn keep_quiet(&mut self) {
+        self.speaks = false;
     }
 
     /// The folder.
@@ -193,8 +233,9 @@ impl Run {
         self.alone = true;
     }
 
-    /// Makes the remaining iterations, or stops after the current one when `stop` turns true. Whatever happens, the last
-    /// good state, the figures and the summary are written before this returns.
+    /// Makes the remaining iterations, or stops after the current one when `stop` turns true. Whatever happens, a panic
+    /// included, the last good state, the figures and the summary are written before this returns; and when they cannot be,
+    /// the state is saved in another folder.
     ///
     /// # Errors
     /// What ended the run.
@@ -211,22 +252,55 @@ impl Run {
             Err(_) => Ending::Failed,
         };
         let finished = self.finish(ending);
-        outcome?;
-        finished
+        let error = match (outcome, finished) {
+            (Ok(()), Ok(summary)) => return Ok(summary),
+            (Err(error), Ok(_)) => return Err(error),
+            (Err(error), Err(_)) | (Ok(()), Err(error)) => error,
+        };
+        // Whatever could not be written: does the folder hold the state?
+        if !self.trainer.is_whole() || self.last_checkpoint.1 == self.trainer.progress().iteration {
+            return Err(error);
+        }
+        Err(self.rescue(error))
+    }
+
+    /// Saves the state in another folder; the error then says where.
+    fn rescue(&mut self, error: TrainError) -> TrainError {
+        let Ok(metrics) = self.writer.contents() else { return error };
+        let trainer = &self.trainer;
+        let digest = self.writer.digest();
+        match panics::catch(|| rescue::save(trainer, self.folder.path(), &metrics, digest)) {
+            Ok(Ok(path)) => TrainError::Rescued {
+                cause: rescue::describe(&error),
+                iteration: trainer.progress().iteration,
+                path,
+            },
+            Ok(Err(_)) | Err(_) => error,
+        }
     }
 
     fn iterate(&mut self, stop: &AtomicBool, observe: &mut dyn FnMut(&MetricsRow)) -> Result<(), TrainError> {
         while self.trainer.progress().iteration < self.trainer.config().iterations {
             let best = self.trainer.progress().best_score;
-            let row = self.trainer.step()?;
+            let iteration = self.trainer.progress().iteration + 1;
+            let trainer = &mut self.trainer;
+            let mut row = panics::catch(|| trainer.step()).unwrap_or_else(|message| {
+                Err(TrainError::Panicked { iteration, message: format!("a panic: {message}") })
+            })?;
             let record = Instant::now();
+            let flags = self.watch.take(&row);
+            row.flags = warnings::column(&flags);
+            self.warn(&row, &flags);
+            self.unstable_total += row.unstable;
+            self.last_returns.push_back(row.return_mean);
+            if self.last_returns.len() > FINAL_ITERATIONS {
+                self.last_returns.pop_front();
+            }
             self.writer.append(&row)?;
             if self.trainer.progress().best_score != best {
                 self.trainer.best_policy().save(&self.folder.best_policy(), StoredFloat::F32)?;
             }
             observe(&row);
-            self.warn_of_instability(&row);
-            self.rows.push(row);
             self.trainer.phases().add(Phase::Record, record.elapsed());
             self.checkpoint_when_due()?;
             if stop.load(Ordering::Relaxed) {
@@ -236,16 +310,39 @@ impl Run {
         Ok(())
     }
 
-    /// Tells of the first trajectories that turned unstable; later ones are only counted.
-    fn warn_of_instability(&self, row: &MetricsRow) {
-        if row.unstable > 0 && self.rows.iter().all(|row| row.unstable == 0) {
+    /// Tells of the first sign of each kind; later ones stand in the metrics only.
+    fn warn(&mut self, row: &MetricsRow, flags: &[Flag]) {
+        let unseen = self.watch.unseen(flags);
+        if !self.speaks {
+            return;
+        }
+        let metrics = self.folder.metrics();
+        for flag in unseen {
+            tracing::warn!(
+                "iteration {}: {}; later iterations that show it are marked by `{}` in the column `flags` of {}",
+                row.iteration,
+                flag.advice(),
+                flag.name(),
+                metrics.display()
+            );
+        }
+        if row.unstable > 0 && self.unstable_total == 0 {
             tracing::warn!(
                 "iteration {}: {} of {} trajectories ended because their simulation turned unstable; later ones are \
                  counted in the column `unstable` of {} and told of with RTPG_LOG=warn",
                 row.iteration,
                 row.unstable,
                 row.trajectories,
-                self.folder.metrics().display()
+                metrics.display()
+            );
+        }
+        if row.dropped > 0 && self.trainer.progress().dropped_iterations == 1 {
+            tracing::warn!(
+                "iteration {}: {} trajectories were dropped because of a number that is not finite; later ones are counted \
+                 in the column `dropped` of {} and named with RTPG_LOG=debug",
+                row.iteration,
+                row.dropped,
+                metrics.display()
             );
         }
     }
@@ -262,28 +359,41 @@ impl Run {
     fn checkpoint(&mut self) -> Result<(), TrainError> {
         let start = Instant::now();
         self.writer.sync()?;
-        self.trainer.checkpoint().save(&self.folder.checkpoint(), StoredFloat::F64)?;
-        self.trainer.policy().save(&self.folder.policy(), StoredFloat::F32)?;
+        let mut checkpoint = self.trainer.checkpoint();
+        checkpoint.progress.metrics = Some(self.writer.digest());
+        checkpoint.save(&self.folder.checkpoint(), &self.folder.previous_checkpoint())?;
         self.last_checkpoint = (Instant::now(), self.trainer.progress().iteration);
+        self.trainer.policy().save(&self.folder.policy(), StoredFloat::F32)?;
         self.trainer.phases().add(Phase::Checkpoint, start.elapsed());
         Ok(())
     }
 
     /// Writes everything that stands at the end of a run.
     fn finish(&mut self, ending: Ending) -> Result<Summary, TrainError> {
-        if ending == Ending::Failed {
-            // The failed iteration may already be in the algorithm's memory, so the checkpoint before stays.
+        let iteration = self.trainer.progress().iteration;
+        if self.trainer.is_whole() && (iteration > 0 || ending == Ending::Failed) {
+            // A device that is lost may panic when it is read.
+            let saved = panics::catch(|| self.checkpoint());
+            match saved {
+                Ok(saved) => saved?,
+                Err(message) if ending != Ending::Failed => {
+                    return Err(TrainError::Panicked { iteration, message: format!("a panic: {message}") });
+                }
+                Err(_) => {}
+            }
+        } else {
+            // The failed iteration is in the algorithm's memory, so the checkpoint before stays.
             self.writer.sync()?;
             self.trainer.policy().save(&self.folder.policy(), StoredFloat::F32)?;
-        } else if self.trainer.progress().iteration > 0 {
-            self.checkpoint()?;
+        }
+        if iteration > 0 {
             self.trainer.best_policy().save(&self.folder.best_policy(), StoredFloat::F32)?;
         }
         // Before the figures, which may take more than a small run.
         let memory_peak = if self.alone { memory::peak() } else { None };
-        draw_learning_curve(&self.folder, &self.rows, self.trainer.config())?;
+        draw_learning_curve(&self.folder, self.trainer.config())?;
         let progress = self.trainer.progress().clone();
-        let last = &self.rows[self.rows.len().saturating_sub(FINAL_ITERATIONS)..];
+        let last = &self.last_returns;
         let config = self.trainer.config();
         let (environment, algorithm, seed) =
             (config.environment.name.clone(), config.algorithm.name().to_owned(), config.seed);
@@ -305,10 +415,11 @@ impl Run {
             iterations: progress.iteration,
             trajectories_total: progress.trajectories_total,
             env_steps_total: progress.env_steps_total,
-            final_return_mean: last.iter().map(|row| row.return_mean).sum::<f64>() / last.len().max(1) as f64,
+            final_return_mean: last.iter().sum::<f64>() / last.len().max(1) as f64,
             best_return: progress.best_score,
             seconds_total: progress.seconds_total,
-            unstable_total: self.rows.iter().map(|row| row.unstable).sum(),
+            unstable_total: self.unstable_total,
+            dropped_iterations: progress.dropped_iterations,
             env_steps_per_second: if roll_out > 0.0 { steps as f64 / roll_out } else { 0.0 },
             threads,
             physics_seconds: physics,
@@ -323,23 +434,94 @@ impl Run {
     }
 }
 
-/// Draws `learning_curve.svg` and `.png` from recorded rows; without rows there is nothing to draw.
+/// Draws `learning_curve.svg` and `.png` from the recorded rows; returns whether there are any to draw.
 ///
 /// # Errors
-/// What the file system refuses.
-pub fn draw_learning_curve(
-    folder: &RunFolder,
-    rows: &[MetricsRow],
-    config: &Config,
-) -> Result<(), TrainError> {
-    if rows.is_empty() {
-        return Ok(());
+/// Metrics that cannot be read, and what the file system refuses.
+pub fn draw_learning_curve(folder: &RunFolder, config: &Config) -> Result<bool, TrainError> {
+    let [x, y] = metrics::read_curve(&folder.metrics())?;
+    if x.is_empty() {
+        return Ok(false);
     }
     let title = format!("{} on {}, seed {}", config.algorithm.name(), config.environment.name, config.seed);
-    let x: Vec<f64> = rows.iter().map(|row| row.trajectories_total as f64).collect();
-    let y: Vec<f64> = rows.iter().map(|row| row.return_mean).collect();
     let figure = figures::learning_curve(&title, &x, &y, FINAL_ITERATIONS);
     figure.write_svg(folder.learning_curve("svg"))?;
     figure.write_png(folder.learning_curve("png"))?;
-    Ok(())
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::algorithms::{Algorithm, Draw, Estimate, Restore, Saved, TrajectoryReuse};
+    use crate::checkpoint::Checkpoint;
+    use crate::config::{Source, load};
+    use crate::device;
+    use crate::phases::Phases;
+    use crate::trajectories::{BatchShape, Trajectories};
+
+    /// A device that is lost in its fourth iteration: everything that reads from it panics from then on.
+    struct Lost {
+        inner: TrajectoryReuse,
+        iterations: u32,
+    }
+
+    impl Algorithm for Lost {
+        fn plan(&mut self, iteration: u32) -> Vec<Draw> {
+            self.iterations = iteration + 1;
+            self.inner.plan(iteration)
+        }
+
+        fn estimate(
+            &mut self,
+            policy: &policy_nets::GaussianPolicy,
+            fresh: &[Trajectories],
+            phases: &mut Phases,
+        ) -> Estimate {
+            assert!(self.iterations < 4, "the device is lost");
+            self.inner.estimate(policy, fresh, phases)
+        }
+
+        fn save(&self, saved: &mut Saved) {
+            assert!(self.iterations < 4, "the device is lost");
+            self.inner.save(saved);
+        }
+
+        fn restore(&mut self, read: &mut Restore<'_>) -> Result<(), anyhow::Error> {
+            self.inner.restore(read)
+        }
+    }
+
+    #[test]
+    fn a_lost_device_ends_a_run_and_loses_nothing() {
+        let settings =
+            ["iterations=6", "environment.horizon=5", "checkpoint.iterations=2", "kernels=generic"]
+                .map(str::to_owned);
+        let config = load(&Source::Preset("lqr".to_owned()), &settings).unwrap();
+        let device = device::select(&config.device).unwrap();
+        let scratch = tempfile::tempdir().unwrap();
+        let start = |name: &str, trainer: Trainer| {
+            let folder = RunFolder::create(&scratch.path().join(name), false).unwrap();
+            Run::start_prepared(trainer, &device, folder).unwrap()
+        };
+        let stop = AtomicBool::new(false);
+        let mut whole = start("whole", Trainer::new(&config, &device).unwrap());
+        whole.train(&stop, |_| ()).unwrap();
+
+        let mut trainer = Trainer::new(&config, &device).unwrap();
+        let shape = BatchShape { trajectories: 20, horizon: 5, observation_size: 2, action_size: 2 };
+        let inner = TrajectoryReuse::new(&config.algorithm, shape, 4, &device.device);
+        trainer.set_algorithm(Box::new(Lost { inner, iterations: 0 }));
+        let mut run = start("lost", trainer);
+        let error = run.train(&stop, |_| ()).unwrap_err().to_string();
+        assert_eq!(error, "iteration 4: a panic: the device is lost; the last good state is saved");
+        drop(run);
+
+        let folder = RunFolder::open(&scratch.path().join("lost")).unwrap();
+        assert_eq!(Checkpoint::load(&folder.checkpoint()).unwrap().progress.iteration, 2);
+        assert_eq!(metrics::read(&folder.metrics()).unwrap().len(), 3);
+        let mut run = Run::resume(&config, &device, folder).unwrap();
+        run.train(&stop, |_| ()).unwrap();
+        assert_eq!(run.trainer().policy(), whole.trainer().policy());
+    }
 }

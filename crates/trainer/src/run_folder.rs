@@ -1,12 +1,15 @@
 //! The folder of a run (docs/formats.md).
 
-use std::io::Write;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use policy_nets::tensor_file::{TEMPORARY_PREFIX, write_atomically};
+use sha2::{Digest, Sha256};
 
 use crate::config::Config;
-use crate::metrics::{self, MetricsError, MetricsRow};
+use crate::folder_lock::{FolderLock, LockError};
+use crate::metrics::{self, MetricsError, MetricsRow, hexadecimal};
 
 /// Why a folder was not taken for a run.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +35,15 @@ pub enum RunFolderError {
         /// The file that is not there.
         missing: &'static str,
     },
+    /// Another process has the folder, or it cannot be locked.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// A file of the run leads out of its folder.
+    #[error("{} is a symbolic link; a run reads and writes in its own folder only", path.display())]
+    Link {
+        /// The file.
+        path: PathBuf,
+    },
     /// The folder to be overwritten holds something else than a run.
     #[error("{} is not the folder of a run, so --force leaves it alone; name another --out", path.display())]
     Foreign {
@@ -41,10 +53,15 @@ pub enum RunFolderError {
 }
 
 /// The folder of a run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct RunFolder {
     path: PathBuf,
+    /// Held by whoever writes.
+    lock: Option<Arc<FolderLock>>,
 }
+
+/// The file by which a run locks its folder.
+const LOCK: &str = "run.lock";
 
 /// Names of the files that a run writes.
 const FILES: [&str; 8] = [
@@ -65,22 +82,25 @@ impl RunFolder {
     /// A folder that is not empty (without `force`), that holds something else than a run, or that cannot be written.
     pub fn create(path: &Path, force: bool) -> Result<Self, RunFolderError> {
         fs_err::create_dir_all(path)?;
-        let occupied = fs_err::read_dir(path)?.next().is_some();
-        if occupied && !force {
+        let mut folder = Self { path: path.to_owned(), lock: None };
+        if folder.is_occupied()? && !force {
             return Err(RunFolderError::NotEmpty { path: path.to_owned() });
         }
-        let folder = Self { path: path.to_owned() };
-        if occupied {
+        folder.lock()?;
+        if folder.is_occupied()? {
+            if !force {
+                return Err(RunFolderError::NotEmpty { path: path.to_owned() });
+            }
             if !folder.config().is_file() && folder.holds_something_else()? {
                 return Err(RunFolderError::Foreign { path: path.to_owned() });
             }
             folder.remove_leftovers()?;
             for name in FILES {
                 let file = path.join(name);
-                if file.is_dir() {
-                    fs_err::remove_dir_all(&file)?;
-                } else if file.exists() {
-                    fs_err::remove_file(&file)?;
+                match file.symlink_metadata() {
+                    Ok(metadata) if metadata.is_dir() => fs_err::remove_dir_all(&file)?,
+                    Ok(_) => fs_err::remove_file(&file)?,
+                    Err(_) => {}
                 }
             }
         }
@@ -88,12 +108,33 @@ impl RunFolder {
         Ok(folder)
     }
 
+    /// Takes the folder for this process, for as long as this value or a copy of it lives.
+    ///
+    /// # Errors
+    /// [`LockError::InUse`] when another process writes in it.
+    pub fn lock(&mut self) -> Result<(), RunFolderError> {
+        if self.lock.is_none() {
+            self.lock = Some(Arc::new(FolderLock::take(&self.path, LOCK)?));
+        }
+        Ok(())
+    }
+
+    /// Whether there is anything but a lock.
+    fn is_occupied(&self) -> Result<bool, RunFolderError> {
+        for entry in fs_err::read_dir(&self.path)? {
+            if entry?.file_name() != LOCK {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Whether there is anything that no run writes. A folder without it is at most what a killed run left.
     fn holds_something_else(&self) -> Result<bool, RunFolderError> {
         for entry in fs_err::read_dir(&self.path)? {
             let name = entry?.file_name();
             let name = name.to_string_lossy();
-            if !FILES.contains(&name.as_ref()) && !name.starts_with(TEMPORARY_PREFIX) {
+            if name != LOCK && !FILES.contains(&name.as_ref()) && !name.starts_with(TEMPORARY_PREFIX) {
                 return Ok(true);
             }
         }
@@ -130,9 +171,15 @@ impl RunFolder {
     /// Opens the folder of an earlier run.
     ///
     /// # Errors
-    /// When there is no run in it.
+    /// When there is no run in it, or a file of the run is a symbolic link.
     pub fn open(path: &Path) -> Result<Self, RunFolderError> {
-        let folder = Self { path: path.to_owned() };
+        let folder = Self { path: path.to_owned(), lock: None };
+        let files = FILES.iter().map(|name| path.join(name));
+        for path in files.chain([folder.checkpoint(), folder.previous_checkpoint()]) {
+            if path.is_symlink() {
+                return Err(RunFolderError::Link { path });
+            }
+        }
         if folder.config().is_file() {
             Ok(folder)
         } else {
@@ -180,6 +227,16 @@ impl RunFolder {
         self.path.join("checkpoint").join("state.safetensors")
     }
 
+    /// The checkpoint before that one.
+    pub fn previous_checkpoint(&self) -> PathBuf {
+        self.path.join("checkpoint").join("previous.safetensors")
+    }
+
+    /// Whether there is a checkpoint, the newest or the one before.
+    pub fn has_checkpoint(&self) -> bool {
+        self.checkpoint().exists() || self.previous_checkpoint().exists()
+    }
+
     /// Writes the resolved configuration.
     ///
     /// # Errors
@@ -194,6 +251,8 @@ impl RunFolder {
 pub struct MetricsWriter {
     path: PathBuf,
     file: fs_err::File,
+    length: u64,
+    digest: Sha256,
 }
 
 impl MetricsWriter {
@@ -210,11 +269,13 @@ impl MetricsWriter {
             bytes.truncate(bytes.iter().position(|byte| *byte == b'\n').map_or(0, |end| end + 1));
         }
         write_atomically(path, &bytes)?;
-        let file = fs_err::OpenOptions::new().append(true).open(path)?;
-        Ok(Self { path: path.to_owned(), file })
+        let file = fs_err::OpenOptions::new().read(true).append(true).open(path)?;
+        let digest = Sha256::new_with_prefix(&bytes);
+        Ok(Self { path: path.to_owned(), file, length: bytes.len() as u64, digest })
     }
 
-    /// Appends a row with one write, so that a kill leaves whole lines or one cut last line.
+    /// Appends a row with one write, so that a kill leaves whole lines or one cut last line. A write that fails leaves
+    /// whole lines.
     ///
     /// # Errors
     /// What the file system refuses.
@@ -222,7 +283,13 @@ impl MetricsWriter {
         let bytes = metrics::to_csv(std::slice::from_ref(row), false).map_err(|error| {
             MetricsError::Malformed { path: self.path.clone(), reason: error.to_string() }
         })?;
-        Ok(self.file.write_all(&bytes)?)
+        if let Err(error) = self.file.write_all(&bytes) {
+            let _ = self.file.set_len(self.length);
+            return Err(error.into());
+        }
+        self.length += bytes.len() as u64;
+        self.digest.update(&bytes);
+        Ok(())
     }
 
     /// Forces everything appended to the disk.
@@ -231,5 +298,21 @@ impl MetricsWriter {
     /// What the file system refuses.
     pub fn sync(&self) -> Result<(), MetricsError> {
         Ok(self.file.sync_all()?)
+    }
+
+    /// SHA-256 of everything written, in hexadecimal digits.
+    pub fn digest(&self) -> String {
+        hexadecimal(&self.digest.clone().finalize())
+    }
+
+    /// Everything written, also when the file has lost its name since.
+    ///
+    /// # Errors
+    /// What the file system refuses.
+    pub fn contents(&mut self) -> Result<Vec<u8>, MetricsError> {
+        let mut bytes = vec![];
+        self.file.seek(SeekFrom::Start(0))?;
+        (&mut self.file).take(self.length).read_to_end(&mut bytes)?;
+        Ok(bytes)
     }
 }

@@ -1,21 +1,23 @@
 //! One run: sample, estimate, step.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use burn::tensor::Tensor;
+use environments::StepError;
 use environments::registry::{self, Entry, UnknownEnvironment};
-use estimator::DiagnosticsReport;
 use policy_nets::tensor_file::HostTensor;
-use policy_nets::{GaussianPolicy, Normalizer, PolicyState};
+use policy_nets::{Architecture, GaussianPolicy, Normalizer, PolicyState};
 
-use crate::algorithms::{self, Algorithm, Update};
+use crate::algorithms::{self, Algorithm, Restore, Update};
 use crate::checkpoint::{Checkpoint, CheckpointError, Progress};
-use crate::config::{Config, KernelChoice};
+use crate::config::{BadBatches, Config, KernelChoice};
 use crate::device::SelectedDevice;
 use crate::device_roll_out::{DeviceRollOut, DeviceSampling};
-use crate::device_trajectories::BatchSummary;
+use crate::device_trajectories::{BatchSummary, DeviceBatch};
 use crate::evaluation::Evaluator;
+use crate::finite::{self, BadNumber, Quantity, Readings};
 use crate::memory::{MemoryNeed, available, format_bytes};
 use crate::metrics::{MetricsError, MetricsRow};
 use crate::optimizer::Optimizer;
@@ -35,11 +37,9 @@ pub enum TrainError {
     Environment(#[from] UnknownEnvironment),
     /// The run does not fit into memory.
     #[error(
-        "the run needs about {}: {} for the window of {window} batches of {trajectories} trajectories of {horizon} \
-         steps, {} for fresh trajectories, {} for the estimate; {} are available; lower algorithm.window, \
-         algorithm.batch_size or environment.horizon",
-        format_bytes(need.total()), format_bytes(need.window), format_bytes(need.batches),
-        format_bytes(need.estimator), format_bytes(*available)
+        "the run needs {need} ({window} batches of {trajectories} trajectories of {horizon} steps), but {} are available; \
+         lower algorithm.window, algorithm.batch_size or environment.horizon",
+        format_bytes(*available)
     )]
     Memory {
         /// What it needs.
@@ -62,17 +62,46 @@ pub enum TrainError {
     /// A roll-out failed.
     #[error(transparent)]
     RollOut(#[from] RollOutError),
-    /// An estimate is not finite; the update was not made.
+    /// A number is not finite; the update was not made.
     #[error(
-        "iteration {iteration}: {what} is {value}; the update was not made, and the last good policy is saved"
+        "iteration {iteration}: {} is {}; the update was not made, and the last good state is saved",
+        bad.quantity, bad.value
     )]
     NotFinite {
         /// Iteration, from 1.
         iteration: u32,
-        /// Which quantity.
-        what: &'static str,
-        /// Its value.
-        value: f64,
+        /// The first such number.
+        bad: BadNumber,
+    },
+    /// One batch after the other is dropped.
+    #[error(
+        "iteration {iteration}: {} is {}, and {MOST_DROPPED_IN_A_ROW} batches before it were dropped one after the other; \
+         the last good state is saved",
+        bad.quantity, bad.value
+    )]
+    Dropped {
+        /// Iteration, from 1.
+        iteration: u32,
+        /// The first number of the last batch that is not finite.
+        bad: BadNumber,
+    },
+    /// Code of an environment, a driver or our own panicked.
+    #[error("iteration {iteration}: {message}; the last good state is saved")]
+    Panicked {
+        /// Iteration, from 1.
+        iteration: u32,
+        /// What it says.
+        message: String,
+    },
+    /// The run's folder could not be written, and its state is saved in another one.
+    #[error("{cause}; everything up to iteration {iteration} is saved in {}, go on with: rtpg train --resume {}", path.display(), path.display())]
+    Rescued {
+        /// What went wrong.
+        cause: String,
+        /// Iterations done.
+        iteration: u32,
+        /// The folder.
+        path: PathBuf,
     },
     /// Reading from the device failed.
     #[error("iteration {iteration}: the device failed: {reason}")]
@@ -121,18 +150,18 @@ pub struct Trainer {
     best: Option<PolicyState>,
     progress: Progress,
     phases: Phases,
+    device: SelectedDevice,
+    threads: Threads,
+    shape: BatchShape,
     memory_need: MemoryNeed,
+    /// The row of the last iteration, which that of a dropped batch repeats.
+    last_row: MetricsRow,
+    /// Whether counters, policy, optimiser and the algorithm's memory are those of one iteration.
+    whole: bool,
 }
 
-/// What an update tells the record.
-struct Updated {
-    report: DiagnosticsReport,
-    /// Slot of the newest batch in the report.
-    newest: usize,
-    gradient_norm: f64,
-    /// Of a batch that was rolled out on the device.
-    summary: Option<BatchSummary>,
-}
+/// Batches that may be dropped one after the other before the run ends: by then, what is wrong is not a batch.
+pub const MOST_DROPPED_IN_A_ROW: u32 = 100;
 
 impl Trainer {
     /// Prepares a run on `device`.
@@ -163,6 +192,14 @@ impl Trainer {
         let threads = Threads::new(config.threads)?;
         let streams = Streams::new(config.seed);
         let architecture = config.policy.architecture(entry.observation_size, entry.action_size);
+        let shape = BatchShape {
+            trajectories: config.algorithm.batch_size(),
+            horizon,
+            observation_size: entry.observation_size,
+            action_size: entry.action_size,
+        };
+        // Nothing is allocated from the configuration's sizes before they are known to fit.
+        let memory_need = check_memory(config, shape, &architecture, device)?;
         let mut state = PolicyState::start(
             architecture,
             config.policy.initialization,
@@ -173,13 +210,6 @@ impl Trainer {
         if config.policy.normalize_observations {
             state.normalizer = Some(Normalizer::new(entry.observation_size));
         }
-        let shape = BatchShape {
-            trajectories: config.algorithm.batch_size(),
-            horizon,
-            observation_size: entry.observation_size,
-            action_size: entry.action_size,
-        };
-        let memory_need = check_memory(config, shape, &state, device)?;
         let policy = GaussianPolicy::from_state(&state, &device.device);
         let parameter_count = state.flat_parameters().len();
         let algorithm = algorithms::make(config, shape, parameter_count, streams, device, &threads);
@@ -205,15 +235,15 @@ impl Trainer {
             device_roll_out,
             evaluator,
             best: None,
-            progress: Progress::default(),
+            progress: Progress { memory_empty: true, ..Progress::default() },
             phases: Phases::default(),
+            device: device.clone(),
+            threads,
+            shape,
             memory_need,
+            last_row: MetricsRow::default(),
+            whole: true,
         })
-    }
-
-    /// How much memory the run was reckoned to need.
-    pub fn memory_need(&self) -> MemoryNeed {
-        self.memory_need
     }
 
     /// The configuration.
@@ -237,6 +267,23 @@ impl Trainer {
         evaluation.into_iter().chain([self.sampler.environment_time()]).sum()
     }
 
+    /// Puts another algorithm in the place of the configured one.
+    #[cfg(test)]
+    pub(crate) fn set_algorithm(&mut self, algorithm: Box<dyn Algorithm>) {
+        self.algorithm = algorithm;
+    }
+
+    /// Memory that the run needs, as reckoned before its start.
+    pub fn memory_need(&self) -> MemoryNeed {
+        self.memory_need
+    }
+
+    /// Whether everything that a checkpoint holds belongs to one iteration. An iteration that fails after the algorithm has
+    /// taken its batch in leaves it otherwise.
+    pub fn is_whole(&self) -> bool {
+        self.whole
+    }
+
     /// Whether trajectories are rolled out by a kernel of the device.
     pub fn rolls_out_on_device(&self) -> bool {
         self.device_roll_out.is_some()
@@ -257,110 +304,193 @@ impl Trainer {
         self.best.as_ref().unwrap_or(&self.state)
     }
 
+    /// Whether a best policy is known.
+    pub fn has_best_policy(&self) -> bool {
+        self.best.is_some()
+    }
+
     /// Sets the best policy after a restore.
     pub fn set_best_policy(&mut self, policy: PolicyState) {
         self.best = Some(policy);
     }
 
-    /// Makes one iteration: samples the plan, estimates the gradient, steps the optimiser.
+    /// Sets the row of the last iteration after a restore.
+    pub fn set_last_row(&mut self, row: MetricsRow) {
+        self.last_row = row;
+    }
+
+    /// Makes one iteration: samples the plan, estimates the gradient, steps the optimiser. A batch with a number that is not
+    /// finite ends it, or is dropped, as the configuration says.
     ///
     /// # Errors
-    /// A roll-out that failed, or an estimate that is not finite; then the policy is as before.
+    /// A roll-out that failed, or a number that is not finite; then the policy is as before.
     pub fn step(&mut self) -> Result<MetricsRow, TrainError> {
         let start = Instant::now();
-        let iteration = self.progress.iteration;
-        let plan = self.algorithm.plan(iteration);
-        let key = (self.streams, iteration);
-        let mut row = MetricsRow::default();
-        let summary = if let Some(roll_out) = &self.device_roll_out {
-            let batch = self.phases.time(Phase::RollOut, || {
-                roll_out.run(DeviceSampling {
-                    parameters: self.policy.parameters(),
-                    log_std: self.policy.log_std(),
-                    streams: self.streams,
-                    iteration,
-                    first_trajectory: 0,
-                    mode: Mode::Training,
-                })
-            });
-            let failed = |reason: anyhow::Error| TrainError::Device {
-                iteration: iteration + 1,
-                reason: reason.to_string(),
-            };
-            self.algorithm.push_on_device(&batch.trajectories, &mut self.phases).map_err(failed)?;
-            Some((batch.summary, batch.trajectories.shape.trajectories))
-        } else {
-            let (sampler, fresh) = (&mut self.sampler, &mut self.fresh);
-            row.unstable = self
-                .phases
-                .time(Phase::RollOut, || sampler.sample(&plan, &self.policy, &self.state, key, fresh))?;
-            row.set_returns(&self.fresh);
-            None
-        };
-
-        let Updated { report, newest, gradient_norm, summary } = self.update(summary)?;
-        let steps = match &summary {
-            Some(summary) => {
-                row.set_summary(summary);
-                summary.steps
+        let mut row = match self.attempt() {
+            Err(TrainError::NotFinite { bad, .. }) if self.config.bad_batches == BadBatches::Drop => {
+                self.drop_batch(bad)?
             }
-            None => self.fresh.iter().map(Trajectories::steps).sum(),
+            outcome => outcome?,
         };
-
-        row.set_diagnostics(&report, newest, row.trajectories as usize);
+        self.whole = false;
         self.progress.iteration += 1;
         self.progress.trajectories_total += row.trajectories;
-        self.progress.env_steps_total += steps;
         row.iteration = self.progress.iteration;
         row.trajectories_total = self.progress.trajectories_total;
         row.env_steps_total = self.progress.env_steps_total;
-        row.gradient_norm = gradient_norm;
-        row.parameter_norm = norm(&self.state.flat_parameters());
-        let deviations = self.state.log_std.iter().map(|log_std| log_std.exp());
-        row.policy_std = deviations.sum::<f64>() / self.state.log_std.len() as f64;
-        row.evaluation_return = self.evaluate(&row)?;
-        self.update_normalizer();
+        row.evaluation_return = match self.evaluate(&row) {
+            Err(TrainError::NotFinite { .. }) if self.config.bad_batches == BadBatches::Drop => None,
+            outcome => outcome?,
+        };
+        if row.dropped == 0 {
+            self.update_normalizer();
+        }
         row.seconds = start.elapsed().as_secs_f64();
         self.progress.seconds_total += row.seconds;
         row.seconds_total = self.progress.seconds_total;
+        self.last_row = row.clone();
+        self.whole = true;
         Ok(row)
     }
 
-    /// Updates the policy and reads diagnostics, gradient norm, parameters, and the packed summary of a batch on the device
-    /// (with its number of trajectories), in one transfer.
-    fn update(&mut self, summary: Option<(Tensor<1>, usize)>) -> Result<Updated, TrainError> {
+    /// Samples, checks, estimates and updates; counters are left alone, but for steps.
+    fn attempt(&mut self) -> Result<MetricsRow, TrainError> {
+        let iteration = self.progress.iteration + 1;
+        let mut row = MetricsRow::default();
+        let on_device = self.sample_on_device();
+        if on_device.is_none() {
+            row.unstable = self.sample()?;
+            finite::check_batches(&self.fresh).map_err(|bad| TrainError::NotFinite { iteration, bad })?;
+        }
+
+        self.whole = false;
+        if let Some(batch) = &on_device {
+            self.algorithm
+                .push_on_device(&batch.trajectories, &mut self.phases)
+                .map_err(|error| TrainError::Device { iteration, reason: error.to_string() })?;
+        }
+        let (readings, summary) = self.update(on_device.map(|batch| batch.summary))?;
+
+        let steps = if let Some(summary) = summary {
+            row.set_summary(&summary);
+            summary.steps
+        } else {
+            row.set_returns(&self.fresh);
+            self.fresh.iter().map(Trajectories::steps).sum()
+        };
+        row.set_diagnostics(&readings.report(), readings.newest(), row.trajectories as usize);
+        row.gradient_norm = readings.gradient_norm();
+        row.parameter_norm = norm(&self.state.flat_parameters());
+        let deviations = self.state.log_std.iter().map(|log_std| log_std.exp());
+        row.policy_std = deviations.sum::<f64>() / self.state.log_std.len() as f64;
+        self.progress.env_steps_total += steps;
+        self.progress.memory_empty = false;
+        self.progress.dropped_in_a_row = 0;
+        Ok(row)
+    }
+
+    /// Starts the device's own roll-out of what the algorithm plans, where there is one. Its numbers need no check: a kernel
+    /// ends a trajectory before they leave the finite range.
+    fn sample_on_device(&mut self) -> Option<DeviceBatch> {
+        let Self { device_roll_out: Some(roll_out), algorithm, policy, phases, streams, progress, .. } = self
+        else {
+            return None;
+        };
+        let iteration = progress.iteration;
+        algorithm.plan(iteration);
+        let sampling = || DeviceSampling {
+            parameters: policy.parameters(),
+            log_std: policy.log_std(),
+            streams: *streams,
+            iteration,
+            first_trajectory: 0,
+            mode: Mode::Training,
+        };
+        Some(phases.time(Phase::RollOut, || roll_out.run(sampling())))
+    }
+
+    /// Samples what the algorithm plans; returns how many trajectories turned unstable.
+    fn sample(&mut self) -> Result<u64, TrainError> {
+        let iteration = self.progress.iteration;
+        let plan = self.algorithm.plan(iteration);
+        let key = (self.streams, iteration);
+        let (sampler, fresh) = (&mut self.sampler, &mut self.fresh);
+        let sampled =
+            self.phases.time(Phase::RollOut, || sampler.sample(&plan, &self.policy, &self.state, key, fresh));
+        // Rows of metrics count iterations from 1.
+        sampled.map_err(|error| in_iteration(error, iteration + 1))
+    }
+
+    /// Goes on without an update and without the fresh batch. When the algorithm has taken it in already, its memory is
+    /// emptied.
+    fn drop_batch(&mut self, bad: BadNumber) -> Result<MetricsRow, TrainError> {
+        let iteration = self.progress.iteration + 1;
+        if self.progress.dropped_in_a_row >= MOST_DROPPED_IN_A_ROW {
+            return Err(TrainError::Dropped { iteration, bad });
+        }
+        // Variance-reduced estimates follow from the one before: without it there is nothing to go on from.
+        let recursive = self.config.algorithm.variance_reduction().is_some();
+        if recursive && (!self.whole || self.progress.memory_empty) {
+            return Err(TrainError::NotFinite { iteration, bad });
+        }
+        if !self.whole {
+            self.algorithm = algorithms::make(
+                &self.config,
+                self.shape,
+                self.state.flat_parameters().len(),
+                self.streams,
+                &self.device,
+                &self.threads,
+            );
+            self.progress.memory_empty = true;
+        }
+        self.progress.dropped_iterations += 1;
+        self.progress.dropped_in_a_row += 1;
+        let plan = self.algorithm.plan(self.progress.iteration);
+        let count = plan.iter().map(|draw| draw.trajectories as u64).sum();
+        tracing::debug!(
+            "iteration {iteration}: {} is {}; {count} trajectories are dropped",
+            bad.quantity,
+            bad.value
+        );
+        Ok(MetricsRow {
+            trajectories: count,
+            unstable: 0,
+            dropped: count,
+            flags: String::new(),
+            ..self.last_row.clone()
+        })
+    }
+
+    /// Updates the policy and reads all that follows in one transfer, together with the packed summary of a batch on the
+    /// device; takes the step back when a number is not finite.
+    fn update(&mut self, summary: Option<Tensor<1>>) -> Result<(Readings, Option<BatchSummary>), TrainError> {
         let iteration = self.progress.iteration + 1;
         let before = self.optimizer.clone();
         let Self { algorithm, policy, optimizer, fresh, phases, .. } = self;
-        let Update { packed, squares, batches, newest } = algorithm.update(policy, optimizer, fresh, phases);
-        let (summary, trajectories) = summary.unzip();
+        let Update { packed, layout, gradient } = algorithm.update(policy, optimizer, fresh, phases);
+        let summarized = summary.is_some();
         let packed = match summary {
             Some(summary) => Tensor::cat(vec![summary, packed], 0),
             None => packed,
         };
         let values = self.phases.time(Phase::Record, || packed.try_into_data());
-        let mut values: Vec<f64> = values
-            .map_err(|error| TrainError::Device { iteration, reason: error.to_string() })?
-            .iter::<f64>()
-            .collect();
-        let summary = trajectories.map(|trajectories| {
+        let device = |error: String| TrainError::Device { iteration, reason: error };
+        let values = values.map_err(|error| device(error.to_string()))?;
+        let mut values: Vec<f64> = values.iter::<f64>().collect();
+        let summary = summarized.then(|| {
             let rest = values.split_off(BatchSummary::PACKED);
-            BatchSummary::unpack(&std::mem::replace(&mut values, rest), trajectories)
+            BatchSummary::unpack(&std::mem::replace(&mut values, rest), self.shape.trajectories)
         });
-        let count = DiagnosticsReport::packed_len(batches);
-        let parameters = &values[count + squares..];
-        let gradient_norm = values[count..count + squares].iter().sum::<f64>().sqrt();
-        let what =
-            if gradient_norm.is_finite() { "a parameter after the update" } else { "the gradient's norm" };
-        let mut checked = std::iter::once(&gradient_norm).chain(parameters);
-        if let Some(value) = checked.find(|value| !value.is_finite()) {
+        let readings = layout.read(values);
+        let components = || gradient.map_or(vec![], |gradient| gradient.to_data().iter::<f64>().collect());
+        if let Err(bad) = readings.check(components) {
             self.optimizer = before;
             self.policy = GaussianPolicy::from_state(&self.state, &self.policy.parameters().device());
-            return Err(TrainError::NotFinite { iteration, what, value: *value });
+            return Err(TrainError::NotFinite { iteration, bad });
         }
-        self.state = self.policy.state_at(parameters.to_vec());
-        let report = DiagnosticsReport::unpack(&values, batches);
-        Ok(Updated { report, newest, gradient_norm, summary })
+        self.state = self.policy.state_at(readings.parameters().to_vec());
+        Ok((readings, summary))
     }
 
     /// Evaluates the policy when it is time to, and keeps it when it is the best so far.
@@ -376,12 +506,17 @@ impl Trainer {
                 let mode = Mode::DeterministicEvaluation;
                 let evaluation = self
                     .phases
-                    .time(Phase::Evaluation, || evaluator.run(policy, streams, iteration, mode))?;
+                    .time(Phase::Evaluation, || evaluator.run(policy, streams, iteration, mode))
+                    .map_err(|error| in_iteration(error, iteration))?;
                 evaluation.return_mean
             }
             Some(_) => return Ok(None),
             None => row.return_mean,
         };
+        if !score.is_finite() {
+            let bad = BadNumber { quantity: Quantity::Evaluation, value: score };
+            return Err(TrainError::NotFinite { iteration, bad });
+        }
         if self.progress.best_score.is_none_or(|best| score > best) {
             self.progress.best_score = Some(score);
             self.best = Some(self.state.clone());
@@ -407,22 +542,30 @@ impl Trainer {
         self.policy.set_normalizer(normalizer.clone());
     }
 
-    /// Everything that the run needs to go on exactly, best policy apart.
+    /// Everything that the run needs to go on exactly.
     pub fn checkpoint(&self) -> Checkpoint {
         let mut tensors = BTreeMap::new();
-        let vector = |values: Vec<f64>| HostTensor::new([values.len()], values);
-        tensors.insert("parameters".to_owned(), vector(self.state.flat_parameters()));
-        if let Some(normalizer) = &self.state.normalizer {
-            let (mean, squares) = normalizer.moments();
-            tensors.insert("normalizer.count".to_owned(), vector(vec![normalizer.count()]));
-            tensors.insert("normalizer.mean".to_owned(), vector(mean.to_vec()));
-            tensors.insert("normalizer.sum_of_squares".to_owned(), vector(squares.to_vec()));
+        save_policy("", &self.state, &mut tensors);
+        if let Some(best) = &self.best {
+            save_policy("best.", best, &mut tensors);
         }
-        if self.progress.iteration > 0 {
+        if self.updates() > 0 {
             self.optimizer.save(&mut tensors);
+        }
+        if !self.progress.memory_empty {
             self.algorithm.save(&mut tensors);
         }
-        Checkpoint { progress: self.progress.clone(), tensors }
+        let progress = Progress { subject: Some(self.subject()), ..self.progress.clone() };
+        Checkpoint { progress, tensors }
+    }
+
+    fn updates(&self) -> u32 {
+        self.progress.iteration.saturating_sub(self.progress.dropped_iterations)
+    }
+
+    /// Environment and algorithm, by which a checkpoint is known.
+    fn subject(&self) -> [String; 2] {
+        [self.entry.name.to_owned(), self.config.algorithm.name().to_owned()]
     }
 
     /// Goes on from a checkpoint of the same configuration.
@@ -432,23 +575,82 @@ impl Trainer {
     pub fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), TrainError> {
         let mismatch = |error: anyhow::Error| TrainError::Mismatch(error.to_string());
         let mut read = |name: &str, shape: &[usize]| checkpoint.read(name, shape);
-        let flat = read("parameters", &self.policy.parameters().dims()).map_err(mismatch)?;
-        self.state = self.policy.state_at(flat);
-        if self.state.normalizer.is_some() {
-            let size = self.entry.observation_size;
-            let count = read("normalizer.count", &[1]).map_err(mismatch)?[0];
-            let mean = read("normalizer.mean", &[size]).map_err(mismatch)?;
-            let squares = read("normalizer.sum_of_squares", &[size]).map_err(mismatch)?;
-            self.state.normalizer = Some(Normalizer::from_moments(count, mean, squares));
+        self.state = self.read_policy("", &mut read).map_err(mismatch)?;
+        self.best = None;
+        if checkpoint.tensors.contains_key("best.parameters") {
+            self.best = Some(self.read_policy("best.", &mut read).map_err(mismatch)?);
         }
         let device = self.policy.parameters().device();
         self.policy = GaussianPolicy::from_state(&self.state, &device);
-        if checkpoint.progress.iteration > 0 {
+        self.progress = checkpoint.progress.clone();
+        // At the start, and so in the first version's files of it, nothing is remembered.
+        self.progress.memory_empty |= self.progress.iteration == 0;
+        if self.updates() > 0 {
             self.optimizer.restore(&self.policy.parameters(), &mut read).map_err(mismatch)?;
+        }
+        if !self.progress.memory_empty {
             self.algorithm.restore(&mut read).map_err(mismatch)?;
         }
-        self.progress = checkpoint.progress.clone();
-        Ok(())
+        match &self.progress.subject {
+            Some(found) if *found != self.subject() => {
+                let ([environment, algorithm], [own_environment, own_algorithm]) = (found, self.subject());
+                Err(TrainError::Mismatch(format!(
+                    "it is of `{algorithm}` on `{environment}`, not of `{own_algorithm}` on `{own_environment}`"
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The policy that [`save_policy`] saved under a prefix.
+    fn read_policy(&self, prefix: &str, read: &mut Restore<'_>) -> Result<PolicyState, anyhow::Error> {
+        let flat = read(&format!("{prefix}parameters"), &self.policy.parameters().dims())?;
+        let mut state = self.policy.state_at(flat);
+        if state.normalizer.is_some() {
+            let size = self.entry.observation_size;
+            let count = read(&format!("{prefix}normalizer.count"), &[1])?[0];
+            let mean = read(&format!("{prefix}normalizer.mean"), &[size])?;
+            let squares = read(&format!("{prefix}normalizer.sum_of_squares"), &[size])?;
+            state.normalizer = Some(Normalizer::from_moments(count, mean, squares));
+        }
+        Ok(state)
+    }
+}
+
+/// Adds a policy's flat parameters and the moments of its normaliser to a checkpoint.
+fn save_policy(prefix: &str, state: &PolicyState, tensors: &mut BTreeMap<String, HostTensor>) {
+    let mut insert = |name: &str, values: Vec<f64>| {
+        tensors.insert(format!("{prefix}{name}"), HostTensor::new([values.len()], values));
+    };
+    insert("parameters", state.flat_parameters());
+    if let Some(normalizer) = &state.normalizer {
+        let (mean, squares) = normalizer.moments();
+        insert("normalizer.count", vec![normalizer.count()]);
+        insert("normalizer.mean", mean.to_vec());
+        insert("normalizer.sum_of_squares", squares.to_vec());
+    }
+}
+
+/// A roll-out's failure, in an iteration counted from 1.
+fn in_iteration(error: RollOutError, iteration: u32) -> TrainError {
+    match error {
+        RollOutError::NotFinite { bad, .. } => TrainError::NotFinite { iteration, bad },
+        RollOutError::Step {
+            trajectory,
+            step,
+            source: StepError::ActionNotFinite { index, value, .. },
+            ..
+        } => {
+            let quantity = Quantity::Action { trajectory, step, component: index };
+            TrainError::NotFinite { iteration, bad: BadNumber { quantity, value } }
+        }
+        RollOutError::Step { trajectory, step, source, .. } => {
+            RollOutError::Step { iteration, trajectory, step, source }.into()
+        }
+        RollOutError::Panicked { message, .. } => {
+            TrainError::Panicked { iteration, message: format!("the environment panicked: {message}") }
+        }
+        other => other.into(),
     }
 }
 
@@ -480,13 +682,16 @@ fn device_roll_out(
 fn check_memory(
     config: &Config,
     shape: BatchShape,
-    state: &PolicyState,
+    architecture: &Architecture,
     device: &SelectedDevice,
 ) -> Result<MemoryNeed, TrainError> {
     let fused = algorithms::uses_fused(config, device);
     let window = config.algorithm.window();
     let episodes = if config.evaluation.interval > 0 { config.evaluation.episodes } else { 0 };
-    let need = MemoryNeed::new(shape, window, episodes, &state.architecture, fused);
+    let mut need = MemoryNeed::new(shape, window, episodes, architecture, fused);
+    if config.algorithm.evaluates_earlier_policies() {
+        need = need.with_earlier_policies(window, shape.trajectories, architecture.parameter_count());
+    }
     match available() {
         Some(available) if need.total() > available => Err(TrainError::Memory {
             need,

@@ -1,8 +1,6 @@
 //! Nonlinearities over slices, and their derivatives from the value.
 
-use pulp::Simd;
-
-use super::tile::Store;
+use super::{tile::Store, vectors::Vectors};
 
 /// Coefficients of `tanh x = x P(x^2) / Q(x^2)` in ascending order, fitted to the least largest relative error, 5.8e-9,
 /// on `|x| <= 7.92`. With the roundings of single precision the result for every number is within 4.7 units in the last
@@ -14,23 +12,30 @@ const LIMIT: f32 = 7.9;
 
 /// Hyperbolic tangent.
 #[inline(always)]
-fn tanh<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    let (low, high) = (simd.splat_f32s(-LIMIT), simd.splat_f32s(LIMIT));
-    // Selections, not `min` and `max`, whose treatment of a NaN depends on the instruction set: it stays a NaN.
-    let x = simd.select_f32s(simd.greater_than_f32s(x, high), high, x);
-    let x = simd.select_f32s(simd.less_than_f32s(x, low), low, x);
-    let square = simd.mul_f32s(x, x);
-    let numerator = simd.mul_f32s(x, polynomial(simd, P, square));
-    simd.div_f32s(numerator, polynomial(simd, Q, square))
+fn tanh<V: Vectors>(simd: V, x: V::Vector) -> V::Vector {
+    let (low, high) = (simd.splat(-LIMIT), simd.splat(LIMIT));
+    let x = simd.clamp(x, low, high);
+    let square = simd.mul(x, x);
+    let numerator = simd.mul(x, polynomial(simd, P, square));
+    simd.quotient(numerator, polynomial(simd, Q, square))
 }
 
 #[inline(always)]
-fn polynomial<S: Simd>(simd: S, coefficients: [f32; 5], x: S::f32s) -> S::f32s {
-    let mut sum = simd.splat_f32s(coefficients[4]);
+fn polynomial<V: Vectors>(simd: V, coefficients: [f32; 5], x: V::Vector) -> V::Vector {
+    let mut sum = simd.splat(coefficients[4]);
     for index in [3, 2, 1, 0] {
-        sum = simd.mul_add_e_f32s(sum, x, simd.splat_f32s(coefficients[index]));
+        sum = simd.mul_add(sum, x, simd.splat(coefficients[index]));
     }
     sum
+}
+
+/// Puts every number's value in its place; whole vectors.
+#[inline(always)]
+pub(super) fn apply<V: Vectors, E: Store>(simd: V, values: &mut [f32]) {
+    for value in V::vectors_mut(values) {
+        let sum = *value;
+        E::store(simd, value, sum);
+    }
 }
 
 /// Hyperbolic tangent of a finished sum.
@@ -38,7 +43,7 @@ pub(super) struct Tanh;
 
 impl Store for Tanh {
     #[inline(always)]
-    fn store<S: Simd>(simd: S, target: &mut S::f32s, sum: S::f32s) {
+    fn store<V: Vectors>(simd: V, target: &mut V::Vector, sum: V::Vector) {
         *target = tanh(simd, sum);
     }
 }
@@ -48,9 +53,8 @@ pub(super) struct Relu;
 
 impl Store for Relu {
     #[inline(always)]
-    fn store<S: Simd>(simd: S, target: &mut S::f32s, sum: S::f32s) {
-        let zero = simd.splat_f32s(0.0);
-        *target = simd.select_f32s(simd.less_than_f32s(sum, zero), zero, sum);
+    fn store<V: Vectors>(simd: V, target: &mut V::Vector, sum: V::Vector) {
+        *target = simd.positive_part(sum);
     }
 }
 
@@ -59,9 +63,9 @@ pub(super) struct TimesTanhDerivative;
 
 impl Store for TimesTanhDerivative {
     #[inline(always)]
-    fn store<S: Simd>(simd: S, target: &mut S::f32s, sum: S::f32s) {
-        let square = simd.mul_f32s(*target, *target);
-        *target = simd.mul_f32s(simd.sub_f32s(simd.splat_f32s(1.0), square), sum);
+    fn store<V: Vectors>(simd: V, target: &mut V::Vector, sum: V::Vector) {
+        let square = simd.mul(*target, *target);
+        *target = simd.mul(simd.sub(simd.splat(1.0), square), sum);
     }
 }
 
@@ -70,8 +74,7 @@ pub(super) struct TimesReluDerivative;
 
 impl Store for TimesReluDerivative {
     #[inline(always)]
-    fn store<S: Simd>(simd: S, target: &mut S::f32s, sum: S::f32s) {
-        let zero = simd.splat_f32s(0.0);
-        *target = simd.select_f32s(simd.greater_than_f32s(*target, zero), sum, zero);
+    fn store<V: Vectors>(simd: V, target: &mut V::Vector, sum: V::Vector) {
+        *target = simd.where_positive(*target, sum);
     }
 }

@@ -2,9 +2,10 @@
 
 use std::{hint::black_box, time::Instant};
 
-use pulp::{Simd, WithSimd};
-
-use super::instruction_set::InstructionSet;
+use super::{
+    instruction_set::InstructionSet,
+    vectors::{Kernel, Vectors},
+};
 
 /// Independent vectors: enough to hide the latency of the multiply-add, few enough to stay in registers.
 const VECTORS: usize = 12;
@@ -29,22 +30,22 @@ struct Dense {
     addend: f32,
 }
 
-impl WithSimd for Dense {
+impl Kernel for Dense {
     type Output = f32;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> f32 {
-        let (factor, addend) = (simd.splat_f32s(self.factor), simd.splat_f32s(self.addend));
-        let mut sums = [simd.splat_f32s(1.0); VECTORS];
+    fn run<V: Vectors>(self, simd: V) -> f32 {
+        let (factor, addend) = (simd.splat(self.factor), simd.splat(self.addend));
+        let mut sums = [simd.splat(1.0); VECTORS];
         for _ in 0..ROUNDS {
             for sum in &mut sums {
-                *sum = simd.mul_add_e_f32s(*sum, factor, addend);
+                *sum = simd.mul_add(*sum, factor, addend);
             }
         }
         let mut total = sums[0];
         for sum in &sums[1..] {
-            total = simd.add_f32s(total, *sum);
+            total = simd.add(total, *sum);
         }
-        simd.reduce_sum_f32s(total)
+        pulp::bytemuck::cast_slice::<_, f32>(&[total]).iter().sum()
     }
 }

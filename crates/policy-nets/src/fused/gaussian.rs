@@ -1,11 +1,9 @@
 //! What the Gaussian policy adds to the mean network at every step.
 
-use pulp::Simd;
+use super::{trajectories::TrajectoryStatistics, vectors::Vectors};
 
-use super::trajectories::TrajectoryStatistics;
-
-/// Constants of one pair of behaviour and target policy with standard deviations `s_b` and `s_t`, every one a row of
-/// `width` numbers, zero beyond `action_size`.
+/// Constants of one pair of behaviour and target policy with standard deviations `s_b` and `s_t`. Actions and means are
+/// taken as rows of numbers without gaps, so every constant is repeated until components and vectors end together.
 ///
 /// For a step with action a, behaviour mean `m_b` and target mean `m_t` the statistics are, summed over the components,
 ///
@@ -32,9 +30,11 @@ pub(super) struct Gaussian {
 }
 
 impl Gaussian {
-    /// The constants for these logarithms of standard deviations `[action_size]`.
-    pub(super) fn new(behaviour_log_std: &[f32], target_log_std: &[f32], width: usize) -> Self {
-        let row = vec![0.0; width];
+    /// The constants for these logarithms of standard deviations `[action_size]` and vectors of `lanes` numbers, a power
+    /// of two.
+    pub(super) fn new(behaviour_log_std: &[f32], target_log_std: &[f32], lanes: usize) -> Self {
+        let size = target_log_std.len();
+        let row = vec![0.0; size];
         let mut gaussian = Self {
             action_size: target_log_std.len(),
             precision: row.clone(),
@@ -58,125 +58,134 @@ impl Gaussian {
                 gaussian.per_step.divergence = f64::INFINITY;
             }
         }
+        // The smallest common multiple of `size` and `lanes`, in rows.
+        let repetitions = lanes >> size.trailing_zeros().min(lanes.trailing_zeros());
+        for row in [
+            &mut gaussian.precision,
+            &mut gaussian.half_precision,
+            &mut gaussian.half_precision_difference,
+            &mut gaussian.divergence_factor,
+        ] {
+            *row = row.repeat(repetitions);
+        }
         gaussian
     }
 
-    /// Vectors of the constants' rows, each with its columns.
+    /// Adds the statistics of the steps in `actions`, `behaviour_means` and the target `means`, all `[rows, action_size]`;
+    /// `means` may be longer.
     #[inline(always)]
-    fn columns<S: Simd>(&self) -> impl Iterator<Item = (usize, Columns)> {
-        let size = self.action_size;
-        (0..size.div_ceil(S::F32_LANES)).map(move |vector| {
-            let first = vector * S::F32_LANES;
-            (vector, Columns { first, count: S::F32_LANES.min(size - first), size })
-        })
-    }
-
-    /// Adds the statistics of the steps in `actions` and `behaviour_means` `[rows, action_size]`, given the target
-    /// `means` `[rows, width]`.
-    #[inline(always)]
-    pub(super) fn accumulate_statistics<S: Simd>(
+    pub(super) fn accumulate_statistics<V: Vectors>(
         &self,
-        simd: S,
+        simd: V,
         actions: &[f32],
         behaviour_means: &[f32],
         means: &[f32],
         statistics: &mut TrajectoryStatistics,
     ) {
-        let (means, stride) = (S::as_simd_f32s(means).0, self.precision.len() / S::F32_LANES);
-        let rows = means.len() / stride;
+        let rows = actions.len() / self.action_size;
         statistics.log_ratio += self.per_step.log_ratio * rows as f64;
         statistics.divergence += self.per_step.divergence * rows as f64;
-        for (vector, columns) in self.columns::<S>() {
-            let half_precision = S::as_simd_f32s(&self.half_precision).0[vector];
-            let half_precision_difference = S::as_simd_f32s(&self.half_precision_difference).0[vector];
-            let divergence_factor = S::as_simd_f32s(&self.divergence_factor).0[vector];
-            let (mut log_ratio, mut divergence) = (Sum::new(simd), Sum::new(simd));
-            for row in 0..rows {
-                let action = columns.load(simd, actions, row);
-                let behaviour = columns.load(simd, behaviour_means, row);
-                let mean = means[row * stride + vector];
-                let (difference, deviation) =
-                    (simd.sub_f32s(behaviour, mean), simd.sub_f32s(action, behaviour));
-                let both_deviations = simd.add_f32s(deviation, simd.sub_f32s(action, mean));
-                let scaled = simd.mul_f32s(simd.mul_f32s(deviation, deviation), half_precision_difference);
-                let product = simd.mul_f32s(difference, both_deviations);
-                log_ratio.add(simd, simd.mul_add_e_f32s(product, half_precision, scaled));
-                divergence.add(simd, simd.mul_f32s(simd.mul_f32s(difference, difference), divergence_factor));
+        let half_precisions = V::vectors(&self.half_precision);
+        let half_precision_differences = V::vectors(&self.half_precision_difference);
+        let divergence_factors = V::vectors(&self.divergence_factor);
+        let (mut log_ratio, mut divergence) = (Sum::new(simd), Sum::new(simd));
+        let means = &means[..actions.len()];
+        for first in (0..actions.len()).step_by(half_precisions.len() * V::LANES) {
+            let constants = half_precisions.iter().zip(half_precision_differences).zip(divergence_factors);
+            let starts = (first..actions.len()).step_by(V::LANES);
+            for (start, ((&half_precision, &half_precision_difference), &divergence_factor)) in
+                starts.zip(constants)
+            {
+                let action = load_at(simd, actions, start);
+                let behaviour = load_at(simd, behaviour_means, start);
+                let mean = load_at(simd, means, start);
+                let (difference, deviation) = (simd.sub(behaviour, mean), simd.sub(action, behaviour));
+                let both_deviations = simd.add(deviation, simd.sub(action, mean));
+                let scaled = simd.mul(simd.mul(deviation, deviation), half_precision_difference);
+                let product = simd.mul(difference, both_deviations);
+                log_ratio.add(simd, simd.mul_add(product, half_precision, scaled));
+                divergence.add(simd, simd.mul(simd.mul(difference, difference), divergence_factor));
             }
-            statistics.log_ratio += log_ratio.total();
-            statistics.divergence += divergence.total();
         }
+        statistics.log_ratio += log_ratio.total();
+        statistics.divergence += divergence.total();
     }
 
-    /// Replaces the `means` `[rows, width]` by the gradient of `sum_t returns[t] log pi(a_t | s_t)` with respect to them,
-    /// `returns[t] (a - mean) / s_t^2`, and adds the gradient with respect to the log standard deviations,
-    /// `sum_t returns[t] ((a - mean)^2 / s_t^2 - 1)`.
+    /// Writes every step's return as often as an action has components, `[rows, action_size]`, and a vector of zeros behind.
     #[inline(always)]
-    pub(super) fn score<S: Simd>(
+    pub(super) fn repeat_returns<V: Vectors>(&self, simd: V, returns: &[f32], repeated: &mut [f32]) {
+        for (row, &return_) in returns.iter().enumerate() {
+            // What a row's last vector writes behind it, the next row writes over.
+            for column in (0..self.action_size).step_by(V::LANES) {
+                V::save(simd.splat(return_), &mut repeated[row * self.action_size + column..]);
+            }
+        }
+        repeated[returns.len() * self.action_size..][..V::LANES].fill(0.0);
+    }
+
+    /// Replaces the `means` by the gradient of `sum_t returns[t] log pi(a_t | s_t)` with respect to them,
+    /// `returns[t] (a - mean) / s_t^2`, and adds the gradient with respect to the log standard deviations,
+    /// `sum_t returns[t] ((a - mean)^2 / s_t^2 - 1)`. The `returns` are repeated for every component, and `means` and they have
+    /// a vector of zeros behind them.
+    #[inline(always)]
+    pub(super) fn score<V: Vectors>(
         &self,
-        simd: S,
+        simd: V,
         actions: &[f32],
         returns: &[f32],
         means: &mut [f32],
         log_std_gradient: &mut [f32],
     ) {
-        let (means, stride) = (S::as_mut_simd_f32s(means).0, self.precision.len() / S::F32_LANES);
-        let minus_one = simd.splat_f32s(-1.0);
-        for (vector, columns) in self.columns::<S>() {
-            let precision = S::as_simd_f32s(&self.precision).0[vector];
-            let mut sum = simd.splat_f32s(0.0);
-            for (row, &return_) in returns.iter().enumerate() {
-                let mean = &mut means[row * stride + vector];
-                let deviation = simd.sub_f32s(columns.load(simd, actions, row), *mean);
-                let (score, return_) = (simd.mul_f32s(deviation, precision), simd.splat_f32s(return_));
-                *mean = simd.mul_f32s(return_, score);
-                sum = simd.mul_add_e_f32s(return_, simd.mul_add_e_f32s(deviation, score, minus_one), sum);
+        let minus_one = simd.splat(-1.0);
+        let precisions = V::vectors(&self.precision);
+        for (index, &precision) in precisions.iter().enumerate() {
+            let mut sum = simd.splat(0.0);
+            for start in (index * V::LANES..actions.len()).step_by(precisions.len() * V::LANES) {
+                let mean = V::load(&means[start..]);
+                let deviation = simd.sub(load_at(simd, actions, start), mean);
+                let (score, return_) = (simd.mul(deviation, precision), V::load(&returns[start..]));
+                V::save(simd.mul(return_, score), &mut means[start..]);
+                sum = simd.mul_add(return_, simd.mul_add(deviation, score, minus_one), sum);
             }
-            let sums = [sum];
-            let targets = &mut log_std_gradient[columns.first..][..columns.count];
-            for (target, value) in targets.iter_mut().zip(pulp::bytemuck::cast_slice::<_, f32>(&sums)) {
-                *target += value;
+            let mut component = index * V::LANES % self.action_size;
+            for value in pulp::bytemuck::cast_slice::<_, f32>(&[sum]) {
+                log_std_gradient[component] += value;
+                component += 1;
+                if component == self.action_size {
+                    component = 0;
+                }
             }
         }
     }
 }
 
-/// The columns of a `[rows, size]` matrix that one vector holds.
-#[derive(Clone, Copy)]
-struct Columns {
-    first: usize,
-    count: usize,
-    size: usize,
-}
-
-impl Columns {
-    /// These columns of a row, with zeros in what is left of the vector.
-    #[inline(always)]
-    fn load<S: Simd>(self, simd: S, values: &[f32], row: usize) -> S::f32s {
-        simd.partial_load_f32s(&values[row * self.size + self.first..][..self.count])
-    }
+/// The numbers from `start` on, with zeros for those behind the end.
+#[inline(always)]
+fn load_at<V: Vectors>(simd: V, values: &[f32], start: usize) -> V::Vector {
+    let rest = &values[start..];
+    if rest.len() >= V::LANES { V::load(rest) } else { simd.load_part(rest) }
 }
 
 /// A sum in every lane that carries the rounding errors along, about as exact as one in double precision (Knuth's
 /// two-sum).
-struct Sum<S: Simd> {
-    sum: S::f32s,
-    error: S::f32s,
+struct Sum<V: Vectors> {
+    sum: V::Vector,
+    error: V::Vector,
 }
 
-impl<S: Simd> Sum<S> {
+impl<V: Vectors> Sum<V> {
     #[inline(always)]
-    fn new(simd: S) -> Self {
-        Self { sum: simd.splat_f32s(0.0), error: simd.splat_f32s(0.0) }
+    fn new(simd: V) -> Self {
+        Self { sum: simd.splat(0.0), error: simd.splat(0.0) }
     }
 
     #[inline(always)]
-    fn add(&mut self, simd: S, term: S::f32s) {
-        let sum = simd.add_f32s(self.sum, term);
-        let added = simd.sub_f32s(sum, self.sum);
-        let lost = simd.sub_f32s(self.sum, simd.sub_f32s(sum, added));
-        let error = simd.add_f32s(lost, simd.sub_f32s(term, added));
-        self.error = simd.add_f32s(self.error, error);
+    fn add(&mut self, simd: V, term: V::Vector) {
+        let sum = simd.add(self.sum, term);
+        let added = simd.sub(sum, self.sum);
+        let lost = simd.sub(self.sum, simd.sub(sum, added));
+        let error = simd.add(lost, simd.sub(term, added));
+        self.error = simd.add(self.error, error);
         self.sum = sum;
     }
 

@@ -2,9 +2,11 @@
 
 use std::ops::Range;
 
-use pulp::Simd;
-
-use super::tile::{PANEL_VECTORS, Rows, Store, accumulate_outer, accumulate_rows, rows_times_panels};
+use super::{
+    aligned::Aligned,
+    tile::{Assign, PANEL_VECTORS, Rows, Store, accumulate_outer, accumulate_rows, rows_times_panels},
+    vectors::Vectors,
+};
 
 /// `y = W x + b` with `W` of shape `[outputs, inputs]`.
 ///
@@ -21,13 +23,16 @@ pub(super) struct Layer {
     pub(super) width: usize,
     lanes: usize,
     has_bias: bool,
-    forward: Vec<f32>,
-    backward: Vec<f32>,
-    bias: Vec<f32>,
-    zeros: Vec<f32>,
-    /// This layer's part of a packed gradient: `[inputs, width]`, the gradient of W transposed, then `[width]`, that
-    /// of b, when there are biases.
+    forward: Aligned,
+    backward: Aligned,
+    bias: Aligned,
+    zeros: Aligned,
+    /// This layer's part of a packed gradient: the gradient of W in rows of whole vectors, then `[width]`, that of b, when
+    /// there are biases.
     packed: Range<usize>,
+    /// Whether the gradient of W lies there as it is, `[outputs, input width]`, and not transposed, `[inputs, width]`. The
+    /// shorter of the two has fewer numbers that only fill vectors.
+    upright: bool,
 }
 
 impl Layer {
@@ -41,17 +46,21 @@ impl Layer {
     ) -> Self {
         let width = outputs.next_multiple_of(lanes);
         let input_width = if first { 0 } else { inputs.next_multiple_of(lanes) };
+        let upright = !first && outputs * input_width < inputs * width;
+        let weights = if upright { outputs * input_width } else { inputs * width };
+        let biases = if has_bias { width } else { 0 };
         Self {
             lanes,
             inputs,
             outputs,
             width,
             has_bias,
-            forward: vec![0.0; inputs * width],
-            backward: vec![0.0; outputs * input_width],
-            bias: vec![0.0; width],
-            zeros: vec![0.0; input_width],
-            packed: packed_start..packed_start + (inputs + usize::from(has_bias)) * width,
+            forward: Aligned::zeros(inputs * width),
+            backward: Aligned::zeros(outputs * input_width),
+            bias: Aligned::zeros(width),
+            zeros: Aligned::zeros(input_width),
+            packed: packed_start..packed_start + weights + biases,
+            upright,
         }
     }
 
@@ -80,40 +89,63 @@ impl Layer {
         self.bias[..bias.len()].copy_from_slice(bias);
     }
 
-    /// `out[s, o] = store(b[o] + sum_i x[s, i] W[o, i])`, rows of length `width`.
+    /// `out[s, o] = b[o] + sum_i x[s, i] W[o, i]`, rows of length `width`.
     #[inline(always)]
-    pub(super) fn forward<S: Simd, E: Store>(&self, simd: S, x: Rows<'_, f32>, out: &mut [f32]) {
-        rows_times_panels::<S, E>(simd, x, self.inputs, &self.forward, &self.bias, out);
+    pub(super) fn forward<V: Vectors>(&self, simd: V, x: Rows<'_>, out: &mut [f32]) {
+        rows_times_panels::<V, Assign>(simd, x, self.inputs, &self.forward, &self.bias, out);
     }
 
     /// `out[s, i] = store(sum_o delta[s, o] W[o, i])`, rows of the length of the previous layer's `width`.
     #[inline(always)]
-    pub(super) fn backward<S: Simd, E: Store>(&self, simd: S, delta: &[f32], out: &mut [f32]) {
-        let delta = Rows { values: delta, stride: self.width };
-        rows_times_panels::<S, E>(simd, delta, self.outputs, &self.backward, &self.zeros, out);
+    pub(super) fn backward<V: Vectors, E: Store>(&self, simd: V, delta: Rows<'_>, out: &mut [f32]) {
+        rows_times_panels::<V, E>(simd, delta, self.outputs, &self.backward, &self.zeros, out);
     }
 
-    /// Adds the gradient of the parameters, given the layer's inputs and the gradient `delta` of its outputs, to a
-    /// packed gradient.
+    /// Adds the gradient of the parameters, given the layer's inputs for `rows` samples and the gradient `delta` of its
+    /// outputs, to a packed gradient. A vector is read from every column of `delta`.
     #[inline(always)]
-    pub(super) fn accumulate<S: Simd>(&self, simd: S, x: Rows<'_, f32>, delta: &[f32], packed: &mut [f32]) {
-        let (weight, bias) = packed[self.packed.clone()].split_at_mut(self.inputs * self.width);
-        accumulate_outer(simd, x, self.inputs, delta, self.width, weight);
+    pub(super) fn accumulate<V: Vectors>(
+        &self,
+        simd: V,
+        rows: usize,
+        x: Rows<'_>,
+        delta: Rows<'_>,
+        packed: &mut [f32],
+    ) {
+        let biases = if self.has_bias { self.width } else { 0 };
+        let packed = &mut packed[self.packed.clone()];
+        let (weight, bias) = packed.split_at_mut(packed.len() - biases);
+        if self.upright {
+            accumulate_outer(simd, rows, delta, x, self.zeros.len(), weight);
+        } else {
+            accumulate_outer(simd, rows, x, delta, self.width, weight);
+        }
         if self.has_bias {
-            accumulate_rows(simd, delta, bias);
+            accumulate_rows(simd, rows, delta, bias);
         }
     }
 
     /// Adds this layer's part of a packed gradient to its part of a flat one.
     pub(super) fn unpack<T: Copy + Into<f64>>(&self, packed: &[T], flat: &mut [f64]) {
         let (weight, bias) = flat.split_at_mut(self.outputs * self.inputs);
-        let mut rows = packed[self.packed.clone()].chunks_exact(self.width);
-        for (input, row) in rows.by_ref().take(self.inputs).enumerate() {
-            for (output, &value) in row[..self.outputs].iter().enumerate() {
-                weight[output * self.inputs + input] += value.into();
+        let packed = &packed[self.packed.clone()];
+        let biases = if self.has_bias { self.width } else { 0 };
+        let (packed_weight, packed_bias) = packed.split_at(packed.len() - biases);
+        if self.upright {
+            let rows = packed_weight.chunks_exact(self.zeros.len());
+            for (target, row) in weight.chunks_exact_mut(self.inputs).zip(rows) {
+                for (target, &value) in target.iter_mut().zip(row) {
+                    *target += value.into();
+                }
+            }
+        } else {
+            for (input, row) in packed_weight.chunks_exact(self.width).enumerate() {
+                for (output, &value) in row[..self.outputs].iter().enumerate() {
+                    weight[output * self.inputs + input] += value.into();
+                }
             }
         }
-        for (target, &value) in bias.iter_mut().zip(rows.flatten()) {
+        for (target, &value) in bias.iter_mut().zip(packed_bias) {
             *target += value.into();
         }
     }

@@ -16,10 +16,10 @@
 //! Processors with different instruction sets may differ in the last bits.
 //!
 //! # Layout
-//! `tile` holds the matrix products, `activation` the nonlinearities, `layer` the packing of parameters, `network` the
+//! `tile` holds the matrix products, `aligned` the memory, `activation` the nonlinearities, `layer` the packing of parameters, `network` the
 //! forward and backward passes over a block, `gaussian` what the policy's density adds, `trajectories` the data, `pass`
 //! the computation for one trajectory and `window` that for all, `instruction_set` the choice of instructions and
-//! `ceiling` the arithmetic bound.
+//! `ceiling` the arithmetic bound; `vectors` are the operations of the instruction sets, and `avx512` those of one.
 
 #![expect(
     clippy::inline_always,
@@ -27,6 +27,9 @@
 )]
 
 mod activation;
+mod aligned;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod ceiling;
 mod gaussian;
 mod instruction_set;
@@ -35,6 +38,7 @@ mod network;
 mod pass;
 mod tile;
 mod trajectories;
+mod vectors;
 mod window;
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! The mean network over blocks of samples that stay in the processor's first caches.
 
-use pulp::{Simd, WithSimd};
-
 use super::{
-    activation::{Relu, Tanh, TimesReluDerivative, TimesTanhDerivative},
+    activation::{Relu, Tanh, TimesReluDerivative, TimesTanhDerivative, apply},
+    aligned::Aligned,
     instruction_set::InstructionSet,
     layer::Layer,
-    tile::{Assign, Rows, even_parts},
+    tile::{Rows, even_parts},
+    vectors::{Kernel, Vectors},
 };
 use crate::{Activation, Architecture};
 
@@ -32,7 +32,12 @@ pub struct FusedNetwork {
 #[derive(Clone, Debug, Default)]
 pub struct Scratch {
     /// Outputs of every layer over one block, `[block_rows, width]`; the backward pass writes their gradients over them.
-    pub(super) outputs: Vec<Vec<f32>>,
+    pub(super) outputs: Vec<Aligned>,
+    /// The means over one block, `[block_rows, action_size]` without gaps and a vector more, then the gradient with respect
+    /// to them.
+    pub(super) means: Aligned,
+    /// The steps' returns over one block, one for each number of `means`.
+    pub(super) returns: Aligned,
     /// Sum of the parameter gradients in packed order.
     pub(super) gradient: Vec<f32>,
 }
@@ -143,13 +148,14 @@ impl FusedNetwork {
     #[inline]
     pub(super) fn reserve_outputs(&self, scratch: &mut Scratch) {
         if scratch.outputs.len() < self.layers.len() {
-            scratch.outputs.resize(self.layers.len(), Vec::new());
+            scratch.outputs.resize(self.layers.len(), Aligned::default());
         }
         for (output, layer) in scratch.outputs.iter_mut().zip(&self.layers) {
-            if output.len() < self.block_rows * layer.width {
-                output.resize(self.block_rows * layer.width, 0.0);
-            }
+            output.reserve(self.block_rows * layer.width);
         }
+        let numbers = self.block_rows * self.action_size() + self.instruction_set.lanes();
+        scratch.means.reserve(numbers);
+        scratch.returns.reserve(numbers);
     }
 
     /// Sets the packed gradient to zero.
@@ -179,63 +185,78 @@ impl FusedNetwork {
         even_parts(rows, self.block_rows)
     }
 
-    /// Number of layers.
-    pub(super) fn layer_count(&self) -> usize {
-        self.layers.len()
-    }
-
     /// Length of a row of the last layer's outputs in scratch memory.
-    pub(super) fn output_width(&self) -> usize {
+    fn output_width(&self) -> usize {
         self.layers.last().map_or(0, |layer| layer.width)
     }
 
     /// Fills `outputs` with every layer's outputs for `rows` observations, at most a block.
     #[inline(always)]
-    pub(super) fn forward_block<S: Simd>(
+    pub(super) fn forward_block<V: Vectors>(
         &self,
-        simd: S,
+        simd: V,
         observations: &[f32],
         rows: usize,
-        outputs: &mut [Vec<f32>],
+        outputs: &mut [Aligned],
     ) {
         let mut input = Rows { values: observations, stride: self.observation_size() };
         let last = self.layers.len() - 1;
         for (index, (layer, output)) in self.layers.iter().zip(outputs).enumerate() {
             let output = &mut output[..rows * layer.width];
+            layer.forward(simd, input, output);
             match self.activation {
-                _ if index == last => layer.forward::<S, Assign>(simd, input, output),
-                Activation::Tanh => layer.forward::<S, Tanh>(simd, input, output),
-                Activation::Relu => layer.forward::<S, Relu>(simd, input, output),
+                _ if index == last => {}
+                Activation::Tanh => apply::<V, Tanh>(simd, output),
+                Activation::Relu => apply::<V, Relu>(simd, output),
             }
             input = Rows { values: output, stride: layer.width };
         }
     }
 
-    /// Adds the gradient of the parameters to the packed `gradient`, given what [`Self::forward_block`] left in
-    /// `outputs`, with the last layer's outputs replaced by the gradient with respect to them.
+    /// Copies the last layer's outputs for `rows` observations to `means`, `[rows, action_size]` without gaps, and puts a
+    /// vector of zeros behind them.
     #[inline(always)]
-    pub(super) fn backward_block<S: Simd>(
+    pub(super) fn gather_means<V: Vectors>(&self, rows: usize, outputs: &[Aligned], means: &mut [f32]) {
+        let (size, width) = (self.action_size(), self.output_width());
+        for (row, output) in outputs[self.layers.len() - 1].chunks_exact(width).take(rows).enumerate() {
+            // What a row's last vector writes behind it, the next row writes over.
+            for (part, values) in output.chunks_exact(V::LANES).enumerate() {
+                V::save(V::load(values), &mut means[row * size + part * V::LANES..]);
+            }
+        }
+        means[rows * size..][..V::LANES].fill(0.0);
+    }
+
+    /// Adds the gradient of the parameters to the packed `gradient`, given what [`Self::forward_block`] left in `outputs`
+    /// and the gradient with respect to the means, `[rows, action_size]` with a vector of numbers behind it.
+    #[inline(always)]
+    pub(super) fn backward_block<V: Vectors>(
         &self,
-        simd: S,
+        simd: V,
         observations: &[f32],
         rows: usize,
-        outputs: &mut [Vec<f32>],
+        outputs: &mut [Aligned],
+        mean_gradient: &[f32],
         gradient: &mut [f32],
     ) {
         for (index, layer) in self.layers.iter().enumerate().rev() {
             let (before, from_here) = outputs.split_at_mut(index);
-            let delta = &from_here[0][..rows * layer.width];
+            let delta = if index + 1 == self.layers.len() {
+                Rows { values: mean_gradient, stride: layer.outputs }
+            } else {
+                Rows { values: &from_here[0], stride: layer.width }
+            };
             let Some(hidden) = before.last_mut() else {
                 let observations = Rows { values: observations, stride: self.observation_size() };
-                layer.accumulate(simd, observations, delta, gradient);
+                layer.accumulate(simd, rows, observations, delta, gradient);
                 break;
             };
             let stride = self.layers[index - 1].width;
             let hidden = &mut hidden[..rows * stride];
-            layer.accumulate(simd, Rows { values: hidden, stride }, delta, gradient);
+            layer.accumulate(simd, rows, Rows { values: hidden, stride }, delta, gradient);
             match self.activation {
-                Activation::Tanh => layer.backward::<S, TimesTanhDerivative>(simd, delta, hidden),
-                Activation::Relu => layer.backward::<S, TimesReluDerivative>(simd, delta, hidden),
+                Activation::Tanh => layer.backward::<V, TimesTanhDerivative>(simd, delta, hidden),
+                Activation::Relu => layer.backward::<V, TimesReluDerivative>(simd, delta, hidden),
             }
         }
     }
@@ -248,11 +269,11 @@ struct Means<'a> {
     scratch: &'a mut Scratch,
 }
 
-impl WithSimd for Means<'_> {
+impl Kernel for Means<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
+    fn run<V: Vectors>(self, simd: V) {
         let Self { network, observations, out, scratch } = self;
         let (observation_size, action_size) = (network.observation_size(), network.action_size());
         let (last, width) = (network.layers.len() - 1, network.output_width());
@@ -278,23 +299,22 @@ struct Vjp<'a> {
     scratch: &'a mut Scratch,
 }
 
-impl WithSimd for Vjp<'_> {
+impl Kernel for Vjp<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
+    fn run<V: Vectors>(self, simd: V) {
         let Self { network, observations, mean_gradient, scratch } = self;
         let (observation_size, action_size) = (network.observation_size(), network.action_size());
-        let (last, width) = (network.layers.len() - 1, network.output_width());
         for (start, rows) in network.blocks(mean_gradient.len() / action_size) {
             let observations = &observations[start * observation_size..][..rows * observation_size];
             network.forward_block(simd, observations, rows, &mut scratch.outputs);
             let mean_gradient = &mean_gradient[start * action_size..][..rows * action_size];
-            let deltas = scratch.outputs[last].chunks_exact_mut(width);
-            for (delta, row) in deltas.zip(mean_gradient.chunks_exact(action_size)) {
-                delta[..action_size].copy_from_slice(row);
-            }
-            network.backward_block(simd, observations, rows, &mut scratch.outputs, &mut scratch.gradient);
+            let Scratch { outputs, means, gradient, .. } = &mut *scratch;
+            let (deltas, behind) = means.split_at_mut(mean_gradient.len());
+            deltas.copy_from_slice(mean_gradient);
+            behind[..V::LANES].fill(0.0);
+            network.backward_block(simd, observations, rows, outputs, means, gradient);
         }
     }
 }

@@ -1,11 +1,10 @@
 //! One trajectory: its statistics and its gradient, block by block.
 
-use pulp::{Simd, WithSimd};
-
 use super::{
     gaussian::Gaussian,
     network::{FusedNetwork, Scratch},
     trajectories::{Trajectories, TrajectoryStatistics},
+    vectors::{Kernel, Vectors},
 };
 
 /// A network and the data on which it is evaluated.
@@ -26,8 +25,9 @@ impl<'a> Window<'a> {
         trajectories.assert_shapes(network);
         assert_eq!(log_std.len(), network.action_size(), "length of the log standard deviations");
         let batches = trajectories.behaviour_log_std.chunks_exact(log_std.len());
-        let gaussians =
-            batches.map(|behaviour| Gaussian::new(behaviour, log_std, network.output_width())).collect();
+        let gaussians = batches
+            .map(|behaviour| Gaussian::new(behaviour, log_std, network.instruction_set().lanes()))
+            .collect();
         Self { network, trajectories, gaussians }
     }
 
@@ -71,15 +71,14 @@ struct Backward<'a> {
     gradient: &'a mut [f32],
 }
 
-impl WithSimd for Pass<'_> {
+impl Kernel for Pass<'_> {
     type Output = TrajectoryStatistics;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> TrajectoryStatistics {
+    fn run<V: Vectors>(self, simd: V) -> TrajectoryStatistics {
         let Self { window, trajectory, mut backward, scratch } = self;
         let Window { network, trajectories, .. } = window;
         let (observation_size, action_size) = (network.observation_size(), network.action_size());
-        let (last, width) = (network.layer_count() - 1, network.output_width());
         let gaussian = window.gaussian(trajectory);
         let mut statistics = TrajectoryStatistics::default();
         for (start, rows) in network.blocks(trajectories.lengths[trajectory] as usize) {
@@ -89,12 +88,14 @@ impl WithSimd for Pass<'_> {
             let actions = &trajectories.actions[step * action_size..][..rows * action_size];
             let behaviour_means = &trajectories.behaviour_means[step * action_size..][..rows * action_size];
             network.forward_block(simd, observations, rows, &mut scratch.outputs);
-            let means = &mut scratch.outputs[last][..rows * width];
+            let Scratch { outputs, means, returns: step_returns, .. } = &mut *scratch;
+            network.gather_means::<V>(rows, outputs, means);
             gaussian.accumulate_statistics(simd, actions, behaviour_means, means, &mut statistics);
             if let Some(Backward { returns, gradient }) = &mut backward {
                 let (gradient, log_std_gradient) = gradient.split_at_mut(network.packed_count());
-                gaussian.score(simd, actions, &returns[step..][..rows], means, log_std_gradient);
-                network.backward_block(simd, observations, rows, &mut scratch.outputs, gradient);
+                gaussian.repeat_returns(simd, &returns[step..][..rows], step_returns);
+                gaussian.score(simd, actions, step_returns, means, log_std_gradient);
+                network.backward_block(simd, observations, rows, outputs, means, gradient);
             }
         }
         statistics

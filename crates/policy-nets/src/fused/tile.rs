@@ -1,30 +1,64 @@
 //! The matrix products of a perceptron on small row-major matrices.
 //!
-//! All three products of a layer `y = W x + b` over a block of samples have the same form: one factor is read as
-//! single numbers, each multiplied with vectors of the other factor's row, and a tile of sums stays in registers.
+//! All products of a layer `y = W x + b` over a block of samples have the same form: one factor is read as single
+//! numbers, each multiplied with vectors of the other factor's row, and a tile of sums stays in registers.
 //!
 //! | product | single numbers | vectors | function |
 //! |---|---|---|---|
 //! | `Y[s, o] = b[o] + sum_i X[s, i] W[o, i]` | X | W transposed, in panels | [`rows_times_panels`] |
 //! | `dX[s, i] = sum_o dY[s, o] W[o, i]` | dY | W, in panels | [`rows_times_panels`] |
-//! | `dW[o, i] += sum_s X[s, i] dY[s, o]` | X | dY | [`accumulate_outer`] |
+//! | `dW[o, i] += sum_s X[s, i] dY[s, o]` | X, or dY | dY, or X | [`accumulate_outer`] |
 //!
 //! Every element of the first two is one sum over the inner index in ascending order, whatever tile it falls into: so
 //! the result of a row depends neither on its position nor on the number of rows.
 
-use pulp::Simd;
+use std::marker::PhantomData;
 
-/// Rows of a register tile. With [`PANEL_VECTORS`] columns its sums fill 12 registers; 2 more hold vectors and 1 a
-/// single number, out of the 16 of AVX2.
-const TILE_ROWS: usize = 6;
+use super::vectors::{Kernel, Vectors};
 
 /// Vectors in a row of a tile and of a panel; the last of a matrix has one when the number of vectors is odd.
 pub(super) const PANEL_VECTORS: usize = 2;
 
+/// Steps of the inner sum between two updates of the rows' addresses: integer instructions compete with vector
+/// instructions for the processor's execution ports.
+const UNROLL: usize = 4;
+
+/// Most rows of a tile of [`rows_times_panels`]. With [`PANEL_VECTORS`] columns its sums fill 12 of 16 registers, or 16 of
+/// 32, beside two vectors and a single number. Twice 8 sums hide the latency of the multiply-add, and 8 rows have 8
+/// addresses, which fit into the registers for integers.
+const fn panel_rows<V: Vectors>() -> usize {
+    if V::REGISTERS >= 32 { 8 } else { 6 }
+}
+
+/// Most rows of a tile of [`accumulate_outer`], whose single numbers have one address.
+const fn outer_rows<V: Vectors>() -> usize {
+    if V::REGISTERS >= 32 { 12 } else { 6 }
+}
+
+/// Calls a function whose second but last parameter is the number of a tile's rows, at most `$most`, and that at least 6.
+macro_rules! tile_of_height {
+    ($height:expr, $most:ident, $tile:ident::<$vectors:ident $(, $store:ident)?; $columns:ident> $arguments:tt) => {
+        match $height {
+            1 if const { 1 <= $most::<$vectors>() } => $tile::<$vectors $(, $store)?, 1, $columns> $arguments,
+            2 if const { 2 <= $most::<$vectors>() } => $tile::<$vectors $(, $store)?, 2, $columns> $arguments,
+            3 if const { 3 <= $most::<$vectors>() } => $tile::<$vectors $(, $store)?, 3, $columns> $arguments,
+            4 if const { 4 <= $most::<$vectors>() } => $tile::<$vectors $(, $store)?, 4, $columns> $arguments,
+            5 if const { 5 <= $most::<$vectors>() } => $tile::<$vectors $(, $store)?, 5, $columns> $arguments,
+            7 if const { 7 <= $most::<$vectors>() } => $tile::<$vectors $(, $store)?, 7, $columns> $arguments,
+            8 if const { 8 <= $most::<$vectors>() } => $tile::<$vectors $(, $store)?, 8, $columns> $arguments,
+            9 if const { 9 <= $most::<$vectors>() } => $tile::<$vectors $(, $store)?, 9, $columns> $arguments,
+            10 if const { 10 <= $most::<$vectors>() } => $tile::<$vectors $(, $store)?, 10, $columns> $arguments,
+            11 if const { 11 <= $most::<$vectors>() } => $tile::<$vectors $(, $store)?, 11, $columns> $arguments,
+            12 if const { 12 <= $most::<$vectors>() } => $tile::<$vectors $(, $store)?, 12, $columns> $arguments,
+            _ => $tile::<$vectors $(, $store)?, 6, $columns> $arguments,
+        }
+    };
+}
+
 /// What happens to a finished sum.
 pub(super) trait Store {
     /// Writes `sum` over `target`, which still holds its previous value.
-    fn store<S: Simd>(simd: S, target: &mut S::f32s, sum: S::f32s);
+    fn store<V: Vectors>(simd: V, target: &mut V::Vector, sum: V::Vector);
 }
 
 /// Plain assignment.
@@ -32,16 +66,30 @@ pub(super) struct Assign;
 
 impl Store for Assign {
     #[inline(always)]
-    fn store<S: Simd>(_: S, target: &mut S::f32s, sum: S::f32s) {
+    fn store<V: Vectors>(_: V, target: &mut V::Vector, sum: V::Vector) {
         *target = sum;
     }
 }
 
 /// A row-major matrix that is read: rows begin `stride` elements apart.
 #[derive(Clone, Copy)]
-pub(super) struct Rows<'a, T> {
-    pub(super) values: &'a [T],
+pub(super) struct Rows<'a> {
+    pub(super) values: &'a [f32],
     pub(super) stride: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// The matrix without its first columns, or rows.
+    #[inline(always)]
+    fn skip(self, elements: usize) -> Self {
+        Self { values: &self.values[elements..], ..self }
+    }
+
+    /// The first `count` elements of a row.
+    #[inline(always)]
+    fn row(self, index: usize, count: usize) -> &'a [f32] {
+        &self.values[index * self.stride..][..count]
+    }
 }
 
 /// Splits `count` into the fewest parts of at most `most`, equal to within one, as `(start, size)`: no part is so
@@ -57,79 +105,98 @@ pub(super) fn even_parts(count: usize, most: usize) -> impl Iterator<Item = (usi
 /// vectors of columns (the last time one or two) a contiguous `[depth, columns]` matrix.
 /// `initial` and the rows of `out` have the same number of whole vectors.
 #[inline(always)]
-pub(super) fn rows_times_panels<S: Simd, E: Store>(
-    simd: S,
-    a: Rows<'_, f32>,
+pub(super) fn rows_times_panels<V: Vectors, E: Store>(
+    simd: V,
+    a: Rows<'_>,
     depth: usize,
     panels: &[f32],
     initial: &[f32],
     out: &mut [f32],
 ) {
-    let (initial, panels, out) =
-        (S::as_simd_f32s(initial).0, S::as_simd_f32s(panels).0, S::as_mut_simd_f32s(out).0);
-    let stride = initial.len();
-    let (pairs, single) = initial.as_chunks::<PANEL_VECTORS>();
-    let (pair_panels, single_panel) = panels.split_at(pairs.len() * PANEL_VECTORS * depth);
-    let (pair_panels, _) = pair_panels.as_chunks::<PANEL_VECTORS>();
-    for (index, initial) in pairs.iter().enumerate() {
-        let panel = &pair_panels[index * depth..][..depth];
-        rows_times_panel::<S, E, PANEL_VECTORS>(
-            simd,
-            a,
-            panel,
-            initial,
-            &mut out[index * PANEL_VECTORS..],
-            stride,
-        );
-    }
-    if let Some(initial) = single.first_chunk::<1>() {
-        let panel = &single_panel.as_chunks::<1>().0[..depth];
-        rows_times_panel::<S, E, 1>(simd, a, panel, initial, &mut out[pairs.len() * PANEL_VECTORS..], stride);
-    }
+    simd.outlined(RowsTimesPanels::<E> { a, depth, panels, initial, out, store: PhantomData });
 }
 
-#[inline(always)]
-fn rows_times_panel<S: Simd, E: Store, const N: usize>(
-    simd: S,
-    a: Rows<'_, f32>,
-    panel: &[[S::f32s; N]],
-    initial: &[S::f32s; N],
-    out: &mut [S::f32s],
-    stride: usize,
-) {
-    for (row, height) in even_parts(out.len().div_ceil(stride), TILE_ROWS) {
-        let a = Rows { values: &a.values[row * a.stride..], stride: a.stride };
-        let out = &mut out[row * stride..];
-        match height {
-            1 => rows_tile::<S, E, 1, N>(simd, a, panel, initial, out, stride),
-            2 => rows_tile::<S, E, 2, N>(simd, a, panel, initial, out, stride),
-            3 => rows_tile::<S, E, 3, N>(simd, a, panel, initial, out, stride),
-            4 => rows_tile::<S, E, 4, N>(simd, a, panel, initial, out, stride),
-            5 => rows_tile::<S, E, 5, N>(simd, a, panel, initial, out, stride),
-            _ => rows_tile::<S, E, TILE_ROWS, N>(simd, a, panel, initial, out, stride),
+struct RowsTimesPanels<'a, E> {
+    a: Rows<'a>,
+    depth: usize,
+    panels: &'a [f32],
+    initial: &'a [f32],
+    out: &'a mut [f32],
+    store: PhantomData<E>,
+}
+
+impl<E: Store> Kernel for RowsTimesPanels<'_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vectors>(self, simd: V) {
+        let Self { a, depth, panels, initial, out, .. } = self;
+        let (initial, panels, out) = (V::vectors(initial), V::vectors(panels), V::vectors_mut(out));
+        let stride = initial.len();
+        let (pairs, single) = initial.as_chunks::<PANEL_VECTORS>();
+        let (pair_panels, single_panel) = panels.split_at(pairs.len() * PANEL_VECTORS * depth);
+        let (pair_panels, _) = pair_panels.as_chunks::<PANEL_VECTORS>();
+        for (index, initial) in pairs.iter().enumerate() {
+            let panel = &pair_panels[index * depth..][..depth];
+            let out = &mut out[index * PANEL_VECTORS..];
+            rows_times_panel::<V, E, PANEL_VECTORS>(simd, a, panel, initial, out, stride);
+        }
+        if let Some(initial) = single.first_chunk::<1>() {
+            let panel = &single_panel.as_chunks::<1>().0[..depth];
+            let out = &mut out[pairs.len() * PANEL_VECTORS..];
+            rows_times_panel::<V, E, 1>(simd, a, panel, initial, out, stride);
         }
     }
 }
 
 #[inline(always)]
-fn rows_tile<S: Simd, E: Store, const M: usize, const N: usize>(
-    simd: S,
-    a: Rows<'_, f32>,
-    panel: &[[S::f32s; N]],
-    initial: &[S::f32s; N],
-    out: &mut [S::f32s],
+fn rows_times_panel<V: Vectors, E: Store, const N: usize>(
+    simd: V,
+    a: Rows<'_>,
+    panel: &[[V::Vector; N]],
+    initial: &[V::Vector; N],
+    out: &mut [V::Vector],
     stride: usize,
 ) {
-    let mut rows: [&[f32]; M] = [&[]; M];
-    for (m, row) in rows.iter_mut().enumerate() {
-        *row = &a.values[m * a.stride..][..panel.len()];
+    for (row, height) in even_parts(out.len().div_ceil(stride), panel_rows::<V>()) {
+        let (a, out) = (a.skip(row * a.stride), &mut out[row * stride..]);
+        tile_of_height!(height, panel_rows, rows_tile::<V, E; N>(simd, a, panel, initial, out, stride));
+    }
+}
+
+#[inline(always)]
+fn rows_tile<V: Vectors, E: Store, const M: usize, const N: usize>(
+    simd: V,
+    a: Rows<'_>,
+    panel: &[[V::Vector; N]],
+    initial: &[V::Vector; N],
+    out: &mut [V::Vector],
+    stride: usize,
+) {
+    let (panel_parts, panel_rest) = panel.as_chunks::<UNROLL>();
+    let mut parts: [&[[f32; UNROLL]]; M] = [&[]; M];
+    let mut rests: [&[f32]; M] = [&[]; M];
+    for m in 0..M {
+        let (part, rest) = a.row(m, panel.len()).as_chunks();
+        parts[m] = &part[..panel_parts.len()];
+        rests[m] = &rest[..panel_rest.len()];
     }
     let mut sums = [*initial; M];
-    for (k, vectors) in panel.iter().enumerate() {
+    for (part, steps) in panel_parts.iter().enumerate() {
+        for (k, vectors) in steps.iter().enumerate() {
+            for m in 0..M {
+                let factor = simd.splat(parts[m][part][k]);
+                for n in 0..N {
+                    sums[m][n] = simd.mul_add(factor, vectors[n], sums[m][n]);
+                }
+            }
+        }
+    }
+    for (k, vectors) in panel_rest.iter().enumerate() {
         for m in 0..M {
-            let factor = simd.splat_f32s(rows[m][k]);
+            let factor = simd.splat(rests[m][k]);
             for n in 0..N {
-                sums[m][n] = simd.mul_add_e_f32s(factor, vectors[n], sums[m][n]);
+                sums[m][n] = simd.mul_add(factor, vectors[n], sums[m][n]);
             }
         }
     }
@@ -141,88 +208,100 @@ fn rows_tile<S: Simd, E: Store, const M: usize, const N: usize>(
     }
 }
 
-/// `sums[m, n] += sum_s a[s, m] b[s, n]` for the columns `m < inputs`; rows of `b` and of `sums` have `width` numbers,
-/// whole vectors.
+/// `sums[m, n] += sum_s a[s, m] b[s, n]` over `rows` samples. Rows of `sums` are `width` numbers, whole vectors; where `b`
+/// has fewer columns, it is read beyond, and the rest of the sums means nothing.
 #[inline(always)]
-pub(super) fn accumulate_outer<S: Simd>(
-    simd: S,
-    a: Rows<'_, f32>,
-    inputs: usize,
-    b: &[f32],
+pub(super) fn accumulate_outer<V: Vectors>(
+    simd: V,
+    rows: usize,
+    a: Rows<'_>,
+    b: Rows<'_>,
     width: usize,
     sums: &mut [f32],
 ) {
-    let (b, sums) = (S::as_simd_f32s(b).0, S::as_mut_simd_f32s(sums).0);
-    let stride = width / S::F32_LANES;
-    for column in (0..stride).step_by(PANEL_VECTORS) {
-        let b = Rows { values: &b[column..], stride };
-        if stride - column >= PANEL_VECTORS {
-            outer_strip::<S, PANEL_VECTORS>(simd, a, inputs, b, &mut sums[column..]);
-        } else {
-            outer_strip::<S, 1>(simd, a, inputs, b, &mut sums[column..]);
+    simd.outlined(AccumulateOuter { rows, a, b, width, sums });
+}
+
+struct AccumulateOuter<'a> {
+    rows: usize,
+    a: Rows<'a>,
+    b: Rows<'a>,
+    width: usize,
+    sums: &'a mut [f32],
+}
+
+impl Kernel for AccumulateOuter<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vectors>(self, simd: V) {
+        let Self { rows, a, b, width, sums } = self;
+        let sums = V::vectors_mut(sums);
+        let stride = width / V::LANES;
+        for column in (0..stride).step_by(PANEL_VECTORS) {
+            let (b, sums) = (b.skip(column * V::LANES), &mut sums[column..]);
+            if stride - column >= PANEL_VECTORS {
+                outer_strip::<V, PANEL_VECTORS>(simd, rows, a, b, sums, stride);
+            } else {
+                outer_strip::<V, 1>(simd, rows, a, b, sums, stride);
+            }
         }
     }
 }
 
 #[inline(always)]
-fn outer_strip<S: Simd, const N: usize>(
-    simd: S,
-    a: Rows<'_, f32>,
-    inputs: usize,
-    b: Rows<'_, S::f32s>,
-    sums: &mut [S::f32s],
+fn outer_strip<V: Vectors, const N: usize>(
+    simd: V,
+    rows: usize,
+    a: Rows<'_>,
+    b: Rows<'_>,
+    sums: &mut [V::Vector],
+    stride: usize,
 ) {
-    for (row, height) in even_parts(inputs, TILE_ROWS) {
-        let a = Rows { values: &a.values[row..], stride: a.stride };
-        let sums = &mut sums[row * b.stride..];
-        match height {
-            1 => outer_tile::<S, 1, N>(simd, a, b, sums),
-            2 => outer_tile::<S, 2, N>(simd, a, b, sums),
-            3 => outer_tile::<S, 3, N>(simd, a, b, sums),
-            4 => outer_tile::<S, 4, N>(simd, a, b, sums),
-            5 => outer_tile::<S, 5, N>(simd, a, b, sums),
-            _ => outer_tile::<S, TILE_ROWS, N>(simd, a, b, sums),
-        }
+    for (row, height) in even_parts(sums.len().div_ceil(stride), outer_rows::<V>()) {
+        let (a, sums) = (a.skip(row), &mut sums[row * stride..]);
+        tile_of_height!(height, outer_rows, outer_tile::<V; N>(simd, rows, a, b, sums, stride));
     }
 }
 
 #[inline(always)]
-fn outer_tile<S: Simd, const M: usize, const N: usize>(
-    simd: S,
-    a: Rows<'_, f32>,
-    b: Rows<'_, S::f32s>,
-    totals: &mut [S::f32s],
+fn outer_tile<V: Vectors, const M: usize, const N: usize>(
+    simd: V,
+    rows: usize,
+    a: Rows<'_>,
+    b: Rows<'_>,
+    totals: &mut [V::Vector],
+    stride: usize,
 ) {
-    let mut sums = [[simd.splat_f32s(0.0); N]; M];
-    for (factors, vectors) in a.values.chunks(a.stride).zip(b.values.chunks(b.stride)) {
-        let (Some(factors), Some(vectors)) = (factors.first_chunk::<M>(), vectors.first_chunk::<N>()) else {
-            break;
-        };
+    let mut sums = [[simd.splat(0.0); N]; M];
+    for row in 0..rows {
+        let factors = a.row(row, M);
+        let vectors = V::vectors(b.row(row, N * V::LANES));
         for m in 0..M {
-            let factor = simd.splat_f32s(factors[m]);
+            let factor = simd.splat(factors[m]);
             for n in 0..N {
-                sums[m][n] = simd.mul_add_e_f32s(factor, vectors[n], sums[m][n]);
+                sums[m][n] = simd.mul_add(factor, vectors[n], sums[m][n]);
             }
         }
     }
     for m in 0..M {
-        let totals = &mut totals[m * b.stride..][..N];
+        let totals = &mut totals[m * stride..][..N];
         for n in 0..N {
-            totals[n] = simd.add_f32s(totals[n], sums[m][n]);
+            totals[n] = simd.add(totals[n], sums[m][n]);
         }
     }
 }
 
-/// `sums[n] += sum_s b[s, n]`, rows of the length of `sums`.
+/// `sums[n] += sum_s b[s, n]` over `rows` samples. `sums` are whole vectors; where `b` has fewer columns, it is read
+/// beyond, and the rest of the sums means nothing.
 #[inline(always)]
-pub(super) fn accumulate_rows<S: Simd>(simd: S, b: &[f32], sums: &mut [f32]) {
-    let (b, sums) = (S::as_simd_f32s(b).0, S::as_mut_simd_f32s(sums).0);
-    let stride = sums.len();
-    for (n, total) in sums.iter_mut().enumerate() {
-        let mut sum = simd.splat_f32s(0.0);
-        for row in b.chunks_exact(stride) {
-            sum = simd.add_f32s(sum, row[n]);
+pub(super) fn accumulate_rows<V: Vectors>(simd: V, rows: usize, b: Rows<'_>, sums: &mut [f32]) {
+    for (n, total) in V::vectors_mut(sums).iter_mut().enumerate() {
+        let b = b.skip(n * V::LANES);
+        let mut sum = simd.splat(0.0);
+        for row in 0..rows {
+            sum = simd.add(sum, V::load(b.row(row, V::LANES)));
         }
-        *total = simd.add_f32s(*total, sum);
+        *total = simd.add(*total, sum);
     }
 }

@@ -14,13 +14,13 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::{
     network::{FusedNetwork, Scratch},
     pass::Window,
     trajectories::{Trajectories, TrajectoryStatistics},
+    vectors::{Kernel, Vectors},
 };
 
 /// Most bytes of per-trajectory gradients that [`FusedNetwork::window_gradient`] keeps.
@@ -227,11 +227,11 @@ struct AddScaled<'a> {
     values: &'a [f32],
 }
 
-impl WithSimd for AddScaled<'_> {
+impl Kernel for AddScaled<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
+    fn run<V: Vectors>(self, _: V) {
         for (sum, &value) in self.sum.iter_mut().zip(self.values) {
             *sum += self.weight * f64::from(value);
         }

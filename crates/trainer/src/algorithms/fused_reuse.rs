@@ -88,9 +88,10 @@ impl Algorithm for FusedReuse {
         let weigh = |statistics: &[TrajectoryStatistics]| {
             let start = Instant::now();
             let column = |value: fn(&TrajectoryStatistics) -> f64| {
-                // Infinite divergences become the estimator's sentinel.
-                let values: Vec<f64> =
-                    statistics.iter().map(|row| value(row).min(-estimator::LOG_ZERO)).collect();
+                // Infinite divergences become the estimator's sentinel; NaN stays, for the trainer to name.
+                let bounded =
+                    |value: f64| if value > -estimator::LOG_ZERO { -estimator::LOG_ZERO } else { value };
+                let values: Vec<f64> = statistics.iter().map(|row| bounded(value(row))).collect();
                 Tensor::<2>::from_data(TensorData::new(values, shape), device)
             };
             let (weights, report) = weighting

@@ -25,6 +25,7 @@ pub use variance_reduced::VarianceReduced;
 use crate::config::{Config, KernelChoice};
 use crate::device::SelectedDevice;
 use crate::device_trajectories::DeviceTrajectories;
+use crate::finite::Layout;
 use crate::optimizer::Optimizer;
 use crate::phases::{Phase, Phases};
 use crate::random::Streams;
@@ -56,28 +57,23 @@ pub struct Estimate {
 /// What an update leaves for the record, on the device.
 #[derive(Clone, Debug)]
 pub struct Update {
-    /// Diagnostics as [`Diagnostics::packed`], sums of parts of the squared gradient, parameters after the update: all
-    /// that the host reads, in one tensor.
+    /// Diagnostics, squared gradient, parameters after the update: all that the host reads, in one tensor.
     pub packed: Tensor<1>,
-    /// Number of parts of the squared gradient.
-    pub squares: usize,
-    /// Number of batches behind the diagnostics, `omega_k`.
-    pub batches: usize,
-    /// Slot of the newest batch in the diagnostics' order.
-    pub newest: usize,
+    /// What stands where in `packed`.
+    pub layout: Layout,
+    /// The gradient `[P]`, where it is there as a whole; read only when it holds a bad number.
+    pub gradient: Option<Tensor<1>>,
 }
 
 impl Estimate {
     /// Steps along the gradient.
     pub fn apply(self, policy: &mut GaussianPolicy, optimizer: &mut Optimizer) -> Update {
-        let squared_norm = self.gradient.clone().square().sum();
-        policy.set_parameters(optimizer.step(policy.parameters(), self.gradient));
-        Update {
-            packed: Tensor::cat(vec![self.diagnostics.packed(), squared_norm, policy.parameters()], 0),
-            squares: 1,
-            batches: self.batches,
-            newest: self.newest,
-        }
+        let Self { gradient, diagnostics, batches, newest } = self;
+        let squared_norm = gradient.clone().square().sum();
+        policy.set_parameters(optimizer.step(policy.parameters(), gradient.clone()));
+        let (packed, layout) =
+            Layout::pack(&diagnostics, (batches, newest), squared_norm, policy.parameters());
+        Update { packed, layout, gradient: Some(gradient) }
     }
 }
 

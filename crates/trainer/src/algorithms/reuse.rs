@@ -56,7 +56,11 @@ impl TrajectoryReuse {
         }
         let ratios = log_ratio(mean.clone(), log_std.clone(), logged);
         match &mut self.balance_heuristic {
-            Some(memory) => with_diagnostics(memory.weights(policy, &self.window, ratios)),
+            Some(memory) => {
+                let weights = memory.weights(policy, &self.window, ratios.clone());
+                let (weights, diagnostics) = with_diagnostics(weights);
+                (weights, diagnostics.with_log_ratio(ratios))
+            }
             None => self.weighting.weigh(ratios, || closed_form_log_second_moment(mean, log_std, logged)),
         }
     }

@@ -112,11 +112,14 @@ impl Weighting {
                     DivergenceEstimator::Sample => sample_log_second_moment(log_ratio.clone()),
                 });
                 let coefficients = rule.coefficients(log_second_moment.clone(), batch);
-                let weights = power_mean_weights(log_ratio, &coefficients, exponent);
+                let weights = power_mean_weights(log_ratio.clone(), &coefficients, exponent);
                 let diagnostics = Diagnostics::new(&weights, Some((&log_second_moment, &coefficients)));
-                (weights, diagnostics)
+                (weights, diagnostics.with_log_ratio(log_ratio))
             }
-            Self::MultipleImportance => with_diagnostics(multiple_importance_weights(log_ratio)),
+            Self::MultipleImportance => {
+                let (weights, diagnostics) = with_diagnostics(multiple_importance_weights(log_ratio.clone()));
+                (weights, diagnostics.with_log_ratio(log_ratio))
+            }
             Self::Uniform | Self::BalanceHeuristic => {
                 with_diagnostics(log_ratio.full_like(1.0 / (window * batch) as f64))
             }

@@ -17,6 +17,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
+use trainer::panics;
 
 /// Train neural Gaussian policies by policy gradient with trajectory reuse.
 #[derive(Debug, Parser)]
@@ -97,7 +98,18 @@ pub(crate) fn main() -> ExitCode {
         Err(error) if error.exit_code() == 0 || error.kind() == HELP_INSTEAD => error.exit(),
         Err(error) => return fail(&anyhow::anyhow!(one_line(&error.to_string())), 2),
     };
-    let outcome = match arguments.command {
+    silence_panics();
+    match panics::catch(|| run(arguments.command)) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(Failure::Input(error))) => fail(&error, 2),
+        Ok(Err(Failure::Run(error))) => fail(&error, 1),
+        Ok(Err(Failure::Stopped)) => ExitCode::from(130),
+        Err(message) => fail(&anyhow::anyhow!("an error of the program itself: {message}"), 1),
+    }
+}
+
+fn run(command: Command) -> Outcome {
+    match command {
         Command::Train(arguments) => train::run(arguments),
         Command::Evaluate(arguments) => evaluate::run(&arguments),
         Command::Study(arguments) => study::run(&arguments),
@@ -119,12 +131,13 @@ pub(crate) fn main() -> ExitCode {
             print_line(String::from_utf8_lossy(&script).trim_end());
             Ok(())
         }
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Input(error)) => fail(&error, 2),
-        Err(Failure::Run(error)) => fail(&error, 1),
-        Err(Failure::Stopped) => ExitCode::from(130),
+    }
+}
+
+/// Panics are caught where something can be saved, and end as one line. `RUST_BACKTRACE=1` shows where they come from.
+fn silence_panics() {
+    if std::env::var_os("RUST_BACKTRACE").is_none_or(|value| value == "0") {
+        std::panic::set_hook(Box::new(|panic| tracing::debug!("{panic}")));
     }
 }
 

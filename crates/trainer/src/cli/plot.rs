@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use trainer::config::{Source, load};
-use trainer::metrics;
 use trainer::run::draw_learning_curve;
 use trainer::run_folder::RunFolder;
+use trainer::training::TrainError;
 
 use super::{Failure, Outcome, print_line};
 
@@ -22,12 +22,14 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     for path in &arguments.runs {
         let folder = RunFolder::open(path).map_err(Failure::input)?;
         let config = load(&Source::File(folder.config()), &[]).map_err(Failure::input)?;
-        let rows = metrics::read(&folder.metrics()).map_err(Failure::input)?;
-        if rows.is_empty() {
+        let drawn = draw_learning_curve(&folder, &config).map_err(|error| match error {
+            TrainError::Metrics(_) => Failure::input(error),
+            error => Failure::run(error),
+        })?;
+        if !drawn {
             let empty = anyhow::anyhow!("{}: no iteration is recorded yet", folder.metrics().display());
             return Err(Failure::input(empty));
         }
-        draw_learning_curve(&folder, &rows, &config).map_err(Failure::run)?;
         print_line(folder.learning_curve("svg").display());
         print_line(folder.learning_curve("png").display());
     }

@@ -53,7 +53,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         Kind::Gradient => gradient::trajectories(&name, &definition).map_err(failure)?,
     };
     let out = arguments.out.clone().unwrap_or_else(|| Path::new("studies").join(&name));
-    let folder = StudyFolder::open(&out, &definition).map_err(failure)?;
+    let folder = StudyFolder::open(&out, &definition).map_err(Failure::input)?;
     manifest::write(&folder, &plan).map_err(failure)?;
     let jobs = arguments
         .jobs

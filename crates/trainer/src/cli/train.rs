@@ -78,7 +78,7 @@ fn start(arguments: &Arguments, overrides: &[String]) -> Result<Run, Failure> {
     };
     let run =
         Run::start_prepared(trainer, &device, folder.map_err(Failure::input)?).map_err(start_failure)?;
-    announce(&device);
+    announce(&device, &run);
     Ok(run)
 }
 
@@ -88,12 +88,12 @@ fn resume(path: &Path, overrides: &[String]) -> Result<Run, Failure> {
     let config = load(&Source::File(folder.config()), overrides).map_err(Failure::input)?;
     let device = device::select(&config.device).map_err(Failure::input)?;
     let run = Run::resume(&config, &device, folder).map_err(start_failure)?;
-    announce(&device);
+    announce(&device, &run);
     Ok(run)
 }
 
 /// Keys that may change when a run goes on: the others would make it another run.
-const RESUMABLE: [&str; 5] = ["iterations", "threads", "device", "kernels", "checkpoint"];
+const RESUMABLE: [&str; 6] = ["iterations", "threads", "device", "kernels", "bad_batches", "checkpoint"];
 
 fn check_resumable(overrides: &[String]) -> Result<(), Failure> {
     for text in overrides {
@@ -111,14 +111,17 @@ fn check_resumable(overrides: &[String]) -> Result<(), Failure> {
 /// What keeps a run from starting is wrong input, all but the operating system's refusals.
 fn start_failure(error: TrainError) -> Failure {
     match error {
-        TrainError::Threads(_) | TrainError::Device { .. } => Failure::run(error),
+        TrainError::Threads(_) | TrainError::Device { .. } | TrainError::Panicked { .. } => {
+            Failure::run(error)
+        }
         error => Failure::input(error),
     }
 }
 
-/// Says which device computes and why.
-fn announce(device: &SelectedDevice) {
+/// Says which device computes and why, and how much memory the run takes at most.
+fn announce(device: &SelectedDevice, run: &Run) {
     tracing::info!("device: {}: {}", device.name, device.reason);
+    tracing::info!("memory: {}", run.trainer().memory_need());
 }
 
 /// The first free folder of `runs/NAME-seedS`, `runs/NAME-seedS-2`, ...
@@ -176,6 +179,12 @@ fn report(summary: &Summary, folder: &RunFolder) {
         print_line(format_args!(
             "{} trajectories ended because their simulation turned unstable",
             summary.unstable_total
+        ));
+    }
+    if summary.dropped_iterations > 0 {
+        print_line(format_args!(
+            "{} iterations made no update: their batches were dropped because of numbers that are not finite",
+            summary.dropped_iterations
         ));
     }
     let path = folder.path().display();

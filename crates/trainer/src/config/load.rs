@@ -2,15 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
+use policy_nets::tensor_file::read_regular;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use super::error::nearest;
 use super::{
-    AdamConfig, AlgorithmConfig, CheckpointConfig, Config, ConfigError, ConstantConfig, DefensiveConfig,
-    EnvironmentConfig, EpochConfig, EvaluationConfig, KernelChoice, MomentumConfig, OnPolicyConfig,
-    OptimizerConfig, PolicyConfig, PowerMeanConfig, SwitchConfig, WindowConfig, check, presets,
+    AdamConfig, AlgorithmConfig, BadBatches, CheckpointConfig, Config, ConfigError, ConstantConfig,
+    DefensiveConfig, EnvironmentConfig, EpochConfig, EvaluationConfig, KernelChoice, MomentumConfig,
+    OnPolicyConfig, OptimizerConfig, PolicyConfig, PowerMeanConfig, SwitchConfig, WindowConfig, check,
+    presets,
 };
 use crate::device::DeviceChoice;
 
@@ -92,8 +94,15 @@ impl Places {
     }
 }
 
+/// The most bytes of a configuration or a study: more is some other file.
+const LARGEST_FILE: u64 = 1 << 20;
+
 pub(crate) fn read(path: &Path) -> Result<Table, ConfigError> {
-    let text = fs_err::read_to_string(path)?;
+    let bytes = read_regular(path, LARGEST_FILE)?;
+    let text = String::from_utf8(bytes).map_err(|error| ConfigError::Syntax {
+        path: path.to_owned(),
+        reason: format!("the text is not UTF-8: {}", error.utf8_error()),
+    })?;
     toml::from_str(&text).map_err(|error: toml::de::Error| {
         let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
         let place = line.map_or_else(String::new, |line| format!("line {line}: "));
@@ -117,13 +126,17 @@ fn with_preset(mut table: Table, places: &Places) -> Result<Table, ConfigError> 
     }
 }
 
+/// The most parts of a dotted key; no key has as many.
+const DEEPEST_KEY: usize = 16;
+
 pub(crate) fn parse_overrides(overrides: &[String]) -> Result<Table, ConfigError> {
     let mut merged = Table::new();
     for text in overrides {
         let malformed = || ConfigError::Override { text: text.clone() };
         let (key, value) = text.split_once('=').ok_or_else(malformed)?;
         let (key, value) = (key.trim(), value.trim());
-        if key.is_empty() || value.is_empty() || key.split('.').any(str::is_empty) {
+        let parts = key.split('.').count();
+        if key.is_empty() || value.is_empty() || key.split('.').any(str::is_empty) || parts > DEEPEST_KEY {
             return Err(malformed());
         }
         // A bare word is a string: --set device=cpu.
@@ -209,6 +222,8 @@ struct Plain {
     device: DeviceChoice,
     #[serde(default)]
     kernels: KernelChoice,
+    #[serde(default)]
+    bad_batches: BadBatches,
     environment: EnvironmentConfig,
     #[serde(default)]
     policy: PolicyConfig,
@@ -234,6 +249,7 @@ fn deserialize(table: Table, places: &Places) -> Result<Config, ConfigError> {
         threads: plain.threads,
         device: plain.device,
         kernels: plain.kernels,
+        bad_batches: plain.bad_batches,
         environment: plain.environment,
         policy: plain.policy,
         algorithm: algorithm(plain.algorithm, places)?,

@@ -39,6 +39,8 @@ pub struct Config {
     pub device: DeviceChoice,
     /// Which code computes the estimate.
     pub kernels: KernelChoice,
+    /// What happens to a batch with a number that is not finite.
+    pub bad_batches: BadBatches,
     /// What is controlled.
     pub environment: EnvironmentConfig,
     /// Who controls it.
@@ -62,6 +64,17 @@ pub enum KernelChoice {
     Auto,
     /// Tensor operations everywhere.
     Generic,
+}
+
+/// What happens to a batch that holds a number that is not finite, or leads to one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BadBatches {
+    /// The run ends before the update, with its last good state saved.
+    #[default]
+    Stop,
+    /// The batch is dropped and counted, the update is not made, and the run goes on.
+    Drop,
 }
 
 /// The table `environment`.

@@ -155,7 +155,7 @@ fn write(scope: &Scope, values: &[Traced<'_>], array: &mut NativeExpand<Array<f3
 }
 
 // Without the name, the place in the array would be returned and read later.
-#[expect(clippy::let_and_return, reason = "the name makes a value of it")]
+#[allow(clippy::let_and_return, reason = "the name makes a value of it")]
 #[cube]
 fn get(array: &Array<f32>, #[comptime] index: usize) -> f32 {
     let value = array[index];

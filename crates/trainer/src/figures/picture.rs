@@ -1,10 +1,8 @@
 //! The drawing itself: a list of shapes, encoded as SVG or PNG.
 
-use std::ffi::OsString;
-use std::io::{self, Write};
 use std::path::Path;
 
-use fs_err as fs;
+use policy_nets::tensor_file::write_atomically;
 
 use super::{FigureError, font::Font, raster, svg};
 
@@ -156,26 +154,5 @@ impl Picture {
 }
 
 fn write(path: &Path, contents: &[u8]) -> Result<(), FigureError> {
-    replace(path, contents).map_err(|source| FigureError::Write { path: path.to_owned(), source })
-}
-
-/// Writes a temporary file beside `path`, syncs it and renames it to `path`.
-fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
-    let name =
-        path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not a file name"))?;
-    let mut temporary = OsString::from(".");
-    temporary.push(name);
-    temporary.push(format!(".{}.tmp", std::process::id()));
-    let temporary = path.with_file_name(temporary);
-    let written = (|| {
-        let mut file = fs::File::create(&temporary)?;
-        file.write_all(contents)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    })();
-    if written.is_err() {
-        // The first error is the one to report; the remains may not even exist.
-        let _ = fs::remove_file(&temporary);
-    }
-    written
+    write_atomically(path, contents).map_err(|source| FigureError::Write { path: path.to_owned(), source })
 }

@@ -223,6 +223,12 @@ fn built_in_table(name: &str) -> Result<Table, StudyError> {
     Ok(toml::from_str(study.text).map_err(syntax)?)
 }
 
+/// The most runs (or repetitions) of each algorithm: each has its place in memory.
+const MOST_RUNS: u32 = 100_000;
+
+/// The most trajectories of the estimate that stands for the true gradient.
+const LARGEST_REFERENCE: usize = 1_000_000_000;
+
 /// Keys of a run's configuration that follow from the study.
 const DERIVED: [&str; 4] = ["seed", "iterations", "threads", "algorithm"];
 
@@ -239,6 +245,9 @@ impl Definition {
         };
         if self.runs == 0 {
             return refuse("runs", "is 0, expected at least 1".to_owned());
+        }
+        if self.runs > MOST_RUNS {
+            return refuse("runs", format!("is {}, expected at most {MOST_RUNS}", self.runs));
         }
         if self.seed > i64::MAX as u64 {
             return refuse("seed", format!("is {}, expected at most {}", self.seed, i64::MAX));
@@ -285,8 +294,13 @@ impl Definition {
             (Kind::Gradient, _, Some(_)) if self.runs < 2 => {
                 refuse("runs", "is 1, expected at least 2 repetitions for a variance".to_owned())
             }
-            (Kind::Gradient, _, Some(frozen)) if frozen.reference_size < 2 => {
-                refuse("frozen.reference_size", format!("is {}, expected at least 2", frozen.reference_size))
+            (Kind::Gradient, _, Some(frozen))
+                if !(2..=LARGEST_REFERENCE).contains(&frozen.reference_size) =>
+            {
+                refuse(
+                    "frozen.reference_size",
+                    format!("is {}, expected 2 to {LARGEST_REFERENCE}", frozen.reference_size),
+                )
             }
             _ => Ok(()),
         }

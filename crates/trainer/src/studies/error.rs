@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::config::ConfigError;
 use crate::device::DeviceError;
 use crate::figures::FigureError;
+use crate::folder_lock::LockError;
 use crate::metrics::MetricsError;
 use crate::rollout::RollOutError;
 use crate::statistics::StatisticsError;
@@ -79,6 +80,9 @@ pub enum StudyError {
         /// The folder.
         path: PathBuf,
     },
+    /// Another process writes in the folder, or it cannot be locked.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// A run failed for a reason that another attempt would meet again.
     #[error("{run}: {source}")]
     Run {
@@ -156,6 +160,7 @@ impl StudyError {
             | Self::Budget { .. }
             | Self::OtherStudy { .. }
             | Self::Foreign { .. }
+            | Self::Lock(_)
             | Self::Device(_) => true,
             _ => false,
         }

@@ -1,5 +1,6 @@
 //! Making the runs of a study.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -7,9 +8,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use super::folder::State;
 use super::{Plan, PlannedRun, StudyError, StudyFolder, apart};
 use crate::device::{self, SelectedDevice};
+use crate::metrics::MetricsRow;
+use crate::panics;
 use crate::run::{Ending, Run};
 use crate::run_folder::RunFolder;
 use crate::training::TrainError;
+use crate::warnings::Flag;
 
 /// How the runs went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,16 +84,17 @@ pub fn execute(
 
     let next = AtomicUsize::new(0);
     let (made, failure) = (AtomicUsize::new(0), Mutex::new(None));
+    let told = Mutex::new(BTreeSet::new());
     let work = || {
         while let Some(run) = pending.get(next.fetch_add(1, Ordering::Relaxed)) {
             if stop.load(Ordering::Relaxed) {
                 return;
             }
-            let made_one = match &workers.program {
+            let outcome = panics::catch(|| match &workers.program {
                 Some(program) => apart::make(program, run, folder, stop, observe),
-                None => make(run, folder, &device, stop, observe),
-            };
-            match made_one {
+                None => make(run, folder, &device, stop, &told, observe),
+            });
+            match outcome.unwrap_or_else(|message| Err(panicked(run, message))) {
                 Ok(true) => {
                     made.fetch_add(1, Ordering::Relaxed);
                     observe(Event::Finished(run));
@@ -118,12 +123,38 @@ pub fn execute(
     }
 }
 
+fn panicked(planned: &PlannedRun, message: String) -> StudyError {
+    let source = TrainError::Panicked { iteration: 0, message: format!("a panic: {message}") };
+    StudyError::Run { run: planned.name.clone(), source: Box::new(source) }
+}
+
+/// Tells of each kind of trouble once in a study; every run's own metrics have the rest.
+fn warn(
+    planned: &PlannedRun,
+    row: &MetricsRow,
+    told: &Mutex<BTreeSet<String>>,
+    observe: &(dyn Fn(Event<'_>) + Sync),
+) {
+    for flag in row.flags.split_whitespace() {
+        if told.lock().is_ok_and(|mut told| told.insert(flag.to_owned())) {
+            observe(Event::Notice(&format!(
+                "{}, iteration {}: {}; other runs that show it are marked by `{flag}` in the column `flags` of their \
+                 metrics.csv",
+                planned.name,
+                row.iteration,
+                Flag::from_name(flag).map_or("", Flag::advice)
+            )));
+        }
+    }
+}
+
 /// Makes one run or goes on with it; false when it was stopped before its end.
 fn make(
     planned: &PlannedRun,
     folder: &StudyFolder,
     device: &SelectedDevice,
     stop: &AtomicBool,
+    told: &Mutex<BTreeSet<String>>,
     observe: &(dyn Fn(Event<'_>) + Sync),
 ) -> Result<bool, StudyError> {
     let failed = |source: TrainError| StudyError::Run { run: planned.name.clone(), source: Box::new(source) };
@@ -152,7 +183,9 @@ fn make(
     let share = |iteration: u64| planned.trajectories() * iteration / iterations.max(1);
     let mut seen = share(u64::from(run.trainer().progress().iteration));
     observe(Event::Trajectories(seen));
+    run.keep_quiet();
     let outcome = run.train(stop, |row| {
+        warn(planned, row, told, observe);
         let reached = share(u64::from(row.iteration));
         observe(Event::Trajectories(reached - seen));
         seen = reached;
@@ -160,7 +193,7 @@ fn make(
     match outcome {
         Ok(summary) if summary.ending == Ending::Stopped => return Ok(false),
         Ok(_) => folder.complete(planned, None)?,
-        Err(error @ TrainError::NotFinite { .. }) => {
+        Err(error @ (TrainError::NotFinite { .. } | TrainError::Dropped { .. })) => {
             observe(Event::Trajectories(planned.trajectories() - seen));
             observe(Event::Notice(&format!("{}: {error}", planned.name)));
             folder.complete(planned, Some(error.to_string()))?;

@@ -10,20 +10,28 @@
 //! | `*.svg`, `*.png` | figures |
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use policy_nets::tensor_file::write_atomically;
+use policy_nets::tensor_file::{read_regular, write_atomically};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use super::plan::hexadecimal;
 use super::{Definition, PlannedRun, StudyError};
+use crate::config::load::read;
+use crate::folder_lock::FolderLock;
 use crate::metrics::{self, MetricsRow};
+use crate::run_folder::RunFolder;
 
-/// The folder of a study.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The folder of a study, which no other process writes in while this value or a copy of it lives.
+#[derive(Clone, Debug)]
 pub struct StudyFolder {
     path: PathBuf,
+    _lock: Arc<FolderLock>,
 }
+
+/// The file by which a study locks its folder.
+const LOCK: &str = "study.lock";
 
 /// `complete.json` of a run: that it is done, and how its metrics can be told from damaged ones.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +43,9 @@ pub struct Completion {
     /// Why the run ended before its last iteration, when it did.
     pub failure: Option<String>,
 }
+
+/// The most bytes of a `complete.json`.
+const LARGEST_COMPLETION: u64 = 1 << 16;
 
 /// What is there of a run.
 #[derive(Debug, PartialEq)]
@@ -58,20 +69,23 @@ impl StudyFolder {
     /// A folder of another study or of something else, or what the file system refuses.
     pub fn open(path: &Path, definition: &Definition) -> Result<Self, StudyError> {
         fs_err::create_dir_all(path)?;
-        let folder = Self { path: path.to_owned() };
+        let lock = Arc::new(FolderLock::take(path, LOCK)?);
+        let folder = Self { path: path.to_owned(), _lock: lock };
         let file = folder.file("study.toml");
         let table = |definition: &Definition| Table::try_from(definition).unwrap_or_default();
         if file.is_file() {
-            let text = fs_err::read_to_string(&file)?;
-            let found: Table =
-                toml::from_str(&text).map_err(|_| StudyError::Foreign { path: path.to_owned() })?;
+            let found = read(&file).map_err(|_| StudyError::Foreign { path: path.to_owned() })?;
             let differences = differences(&found, &table(definition));
             if !differences.is_empty() {
                 let difference = differences.join(", ");
                 return Err(StudyError::OtherStudy { path: path.to_owned(), difference });
             }
-        } else if fs_err::read_dir(path)?.next().is_some() {
-            return Err(StudyError::Foreign { path: path.to_owned() });
+        } else {
+            for entry in fs_err::read_dir(path)? {
+                if entry?.file_name() != LOCK {
+                    return Err(StudyError::Foreign { path: path.to_owned() });
+                }
+            }
         }
         let text = toml::to_string(&table(definition)).map_err(std::io::Error::other)?;
         write_atomically(&file, text.as_bytes())?;
@@ -113,18 +127,27 @@ impl StudyFolder {
     /// What is there of a run.
     pub(super) fn state(&self, run: &PlannedRun) -> State {
         let path = self.run(run);
-        let Ok(bytes) = fs_err::read(path.join("complete.json")) else {
-            let begun = path.join("checkpoint").join("state.safetensors").is_file();
+        if path.is_symlink() {
+            return State::Damaged("it is a symbolic link, which is not followed".to_owned());
+        }
+        let completion = path.join("complete.json");
+        if completion.is_symlink() {
+            return State::Damaged("complete.json is a symbolic link, which is not followed".to_owned());
+        }
+        if !completion.exists() {
+            let begun = RunFolder::open(&path).is_ok_and(|folder| folder.has_checkpoint());
             return match (begun, path.exists()) {
                 (true, _) => State::Begun,
                 (false, true) => State::Damaged("there is neither a result nor a checkpoint".to_owned()),
                 (false, false) => State::Absent,
             };
-        };
+        }
         let read = || -> Result<State, String> {
+            let bytes = read_regular(&completion, LARGEST_COMPLETION).map_err(|error| error.to_string())?;
             let completion: Completion =
                 serde_json::from_slice(&bytes).map_err(|error| format!("complete.json: {error}"))?;
-            let metrics = fs_err::read(path.join("metrics.csv")).map_err(|error| error.to_string())?;
+            let metrics =
+                read_regular(&path.join("metrics.csv"), u64::MAX).map_err(|error| error.to_string())?;
             if hexadecimal(&metrics) != completion.metrics {
                 return Err("metrics.csv is not what the run wrote".to_owned());
             }
@@ -149,6 +172,9 @@ impl StudyFolder {
     /// Removes what is there of a run.
     pub(super) fn remove(&self, run: &PlannedRun) -> Result<(), StudyError> {
         let path = self.run(run);
+        if path.is_symlink() {
+            return Ok(fs_err::remove_file(path)?);
+        }
         if path.exists() { Ok(fs_err::remove_dir_all(path)?) } else { Ok(()) }
     }
 }

@@ -143,6 +143,47 @@ fn folders() {
     );
 }
 
+/// Sizes are multiplied out before anything is allocated from them.
+#[test]
+fn what_does_not_fit_into_memory() {
+    let session = Session::new();
+    for setting in [
+        "policy.hidden=[16777216,16777216]",
+        "algorithm.window=16777216",
+        "algorithm.batch_size=16777216",
+        "environment.horizon=16777216",
+        "evaluation.episodes=16777216",
+    ] {
+        let error = session.refused(&format!("train --out run --set {setting}"));
+        assert!(
+            error.contains("the run needs at most about ") && error.contains(" for the window"),
+            "{setting}: {error}"
+        );
+        assert!(error.contains("are available; lower algorithm.window"), "{setting}: {error}");
+    }
+    let matrix = "algorithm.name=bh --set algorithm.window=1000000 --set algorithm.batch_size=1 \
+                  --set environment.horizon=1";
+    let error = session.refused(&format!("train --out run --set {matrix}"));
+    assert!(error.contains("the run needs at most about "), "{error}");
+}
+
+/// Keys of any depth, numbers of any length: refused, whatever a shell lets through.
+#[test]
+fn settings_without_end() {
+    let session = Session::new();
+    let deep = "a.".repeat(50_000) + "b=1";
+    let nested = format!("seed={}1{}", "[".repeat(50_000), "]".repeat(50_000));
+    let long = format!("seed={}", "9".repeat(100_000));
+    assert_refused(
+        &session,
+        &[
+            (&format!("train --set {deep}"), &["expected key=value"]),
+            (&format!("train --set {nested}"), &["key `seed`"]),
+            (&format!("train --set {long}"), &["key `seed`"]),
+        ],
+    );
+}
+
 /// `--force` removes an earlier run only when the one in its place can start.
 #[test]
 fn a_refused_run_leaves_the_earlier_one_alone() {

@@ -3,7 +3,7 @@
 use integration_tests::problems::Recipe;
 use trainer::checkpoint::Checkpoint;
 
-use policy_nets::tensor_file::{HostTensor, StoredFloat};
+use policy_nets::tensor_file::HostTensor;
 
 use crate::session::Session;
 use crate::tensors::{self, Tensors, f64s, i64s};
@@ -26,13 +26,14 @@ const ESTIMATE: &str = "estimate --policy p.safetensors --trajectories t.safeten
 fn truncated_files() {
     let (session, _) = estimate_session();
     session.run_lqr("run", "");
+    // With it, the run goes on from there: tests of recovery.
+    std::fs::remove_file(session.path("run/checkpoint/previous.safetensors")).unwrap();
     for (file, command) in [
         ("p.safetensors", ESTIMATE),
         ("t.safetensors", ESTIMATE),
         ("run/policy-best.safetensors", "evaluate run"),
         ("run/policy.safetensors", "evaluate run --last"),
         ("run/checkpoint/state.safetensors", "train --resume run"),
-        ("run/policy-best.safetensors", "train --resume run"),
     ] {
         let whole = std::fs::read(session.path(file)).unwrap();
         for length in [0, 7, 8, 60, whole.len() / 2, whole.len() - 1] {
@@ -71,7 +72,7 @@ fn foreign_and_inconsistent_policies() {
     let trajectories = std::fs::read(session.path("t.safetensors")).unwrap();
     assert!(refusal(&trajectories).contains("p.safetensors: no tensor `mean.0.weight`"));
     let checkpoint = std::fs::read(session.path("run/checkpoint/state.safetensors")).unwrap();
-    assert!(refusal(&checkpoint).contains("format is `rtpg-checkpoint/1`, expected `rtpg-policy/1`"));
+    assert!(refusal(&checkpoint).contains("format is `rtpg-checkpoint/2`, expected `rtpg-policy/1`"));
     let weight = |shape: &[usize], value: f64| f64s(shape, &vec![value; shape.iter().product()]);
     let linear = |rows: usize, columns: usize, value: f64| {
         Tensors::from([
@@ -180,16 +181,17 @@ fn foreign_and_inconsistent_checkpoints() {
     let session = Session::new();
     session.run_lqr("run", "");
     let path = session.path("run/checkpoint/state.safetensors");
+    let previous = session.path("run/checkpoint/previous.safetensors");
     let whole = std::fs::read(&path).unwrap();
     std::fs::copy(session.path("run/policy.safetensors"), &path).unwrap();
     let error = session.refused("train --resume run");
-    assert!(error.contains("format is `rtpg-policy/1`, expected `rtpg-checkpoint/1`"), "{error}");
+    assert!(error.contains("format is `rtpg-policy/1`, expected `rtpg-checkpoint/2`"), "{error}");
     std::fs::write(&path, &whole).unwrap();
 
     let changed = |change: &dyn Fn(&mut Checkpoint)| {
         let mut checkpoint = Checkpoint::load(&path).unwrap();
         change(&mut checkpoint);
-        checkpoint.save(&path, StoredFloat::F64).unwrap();
+        checkpoint.save(&path, &previous).unwrap();
         let error = session.refused("train --resume run --set iterations=5");
         std::fs::write(&path, &whole).unwrap();
         error
@@ -210,6 +212,7 @@ fn foreign_and_inconsistent_checkpoints() {
     assert!(error.contains("metrics.csv"), "{error}");
 
     std::fs::remove_file(&path).unwrap();
+    std::fs::remove_file(&previous).unwrap();
     assert!(session.refused("train --resume run").contains("checkpoint/state.safetensors"));
     std::fs::write(&path, &whole).unwrap();
     session.succeed("train --resume run --set iterations=5");

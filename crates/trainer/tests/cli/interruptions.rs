@@ -198,7 +198,7 @@ fn a_diverging_run_fails_and_keeps_its_last_good_state() {
     let error = String::from_utf8(diverging.stderr).unwrap();
     assert_eq!(diverging.status.code(), Some(1), "{error}");
     let last = error.lines().last().unwrap();
-    assert!(last.starts_with("error: iteration 4: a parameter after the update is "), "{error}");
+    assert!(last.starts_with("error: iteration 4: parameter 0 after the update is "), "{error}");
     assert_complete(&session.path("run"));
     assert_eq!(session.metrics("run").len(), 3);
     assert!(std::fs::read(session.path("run/policy.safetensors")).unwrap() == good);

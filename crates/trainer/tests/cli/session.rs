@@ -88,7 +88,7 @@ impl Session {
         let text = std::fs::read_to_string(self.path(folder).join("metrics.csv")).unwrap();
         let mut lines = text.lines().map(str::to_owned);
         let header = lines.next().unwrap();
-        assert!(header.ends_with(",unstable,seconds,seconds_total"), "{header}");
+        assert!(header.ends_with(",unstable,dropped,flags,seconds,seconds_total"), "{header}");
         lines.map(|line| line.rsplitn(3, ',').last().unwrap_or_default().to_owned()).collect()
     }
 

@@ -1,11 +1,10 @@
 //! Accuracy of the nonlinearities over the whole range of single precision.
 
-use pulp::{Simd, WithSimd};
-
 use super::super::{
     InstructionSet,
     activation::{Relu, Tanh},
     tile::Store,
+    vectors::{Kernel, Vectors},
 };
 
 /// Applies an activation to numbers, 16 at a time.
@@ -14,12 +13,12 @@ struct Apply<'a, E> {
     activation: std::marker::PhantomData<E>,
 }
 
-impl<E: Store> WithSimd for Apply<'_, E> {
+impl<E: Store> Kernel for Apply<'_, E> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        for value in S::as_mut_simd_f32s(self.values).0 {
+    fn run<V: Vectors>(self, simd: V) {
+        for value in V::vectors_mut(self.values) {
             let sum = *value;
             E::store(simd, value, sum);
         }
@@ -43,7 +42,7 @@ fn sample() -> Vec<f32> {
 #[test]
 fn tanh_is_accurate_to_a_few_units_in_the_last_place() {
     let inputs = sample();
-    for instructions in [InstructionSet::detect(), InstructionSet::scalar()] {
+    for instructions in InstructionSet::available() {
         let (mut largest_ulp, mut largest_error) = (0.0_f64, 0.0_f64);
         for (&x, value) in inputs.iter().zip(apply::<Tanh>(instructions, &inputs)) {
             let exact = f64::from(x).tanh();
@@ -63,9 +62,10 @@ fn tanh_is_accurate_to_a_few_units_in_the_last_place() {
 fn tanh_is_odd() {
     let inputs = sample();
     let negated: Vec<f32> = inputs.iter().map(|x| -x).collect();
-    let instructions = InstructionSet::detect();
-    for (a, b) in apply::<Tanh>(instructions, &inputs).iter().zip(apply::<Tanh>(instructions, &negated)) {
-        assert_eq!(*a, -b);
+    for instructions in InstructionSet::available() {
+        for (a, b) in apply::<Tanh>(instructions, &inputs).iter().zip(apply::<Tanh>(instructions, &negated)) {
+            assert_eq!(*a, -b);
+        }
     }
 }
 
@@ -73,7 +73,7 @@ fn tanh_is_odd() {
 fn infinities_saturate_and_nan_stays() {
     let mut inputs = vec![0.0; 16];
     inputs[..3].copy_from_slice(&[f32::INFINITY, f32::NEG_INFINITY, f32::NAN]);
-    for instructions in [InstructionSet::detect(), InstructionSet::scalar()] {
+    for instructions in InstructionSet::available() {
         let tanh = apply::<Tanh>(instructions, &inputs);
         assert!(tanh[0] > 1.0 - 4e-7 && tanh[0] <= 1.0 && tanh[1] == -tanh[0]);
         assert!(tanh[2].is_nan());
@@ -87,7 +87,7 @@ fn infinities_saturate_and_nan_stays() {
 #[test]
 fn relu_is_the_positive_part() {
     let inputs = sample();
-    for instructions in [InstructionSet::detect(), InstructionSet::scalar()] {
+    for instructions in InstructionSet::available() {
         for (&x, value) in inputs.iter().zip(apply::<Relu>(instructions, &inputs)) {
             assert_eq!(value, x.max(0.0));
         }

@@ -4,10 +4,6 @@ use super::{super::Scratch, *};
 
 const ROWS: [usize; 9] = [0, 1, 2, 5, 7, 13, 128, 129, 300];
 
-fn instruction_sets() -> [InstructionSet; 2] {
-    [InstructionSet::detect(), InstructionSet::scalar()]
-}
-
 #[test]
 fn means_agree_with_the_oracle() {
     let mut random = Random(2);
@@ -20,7 +16,7 @@ fn means_agree_with_the_oracle() {
             .chunks(size)
             .flat_map(|observation| oracle::means(&architecture, &to_f64(&parameters), observation))
             .collect();
-        for instructions in instruction_sets() {
+        for instructions in InstructionSet::available() {
             let mut means = vec![f32::NAN; rows * architecture.action_size];
             loaded(&architecture, &parameters, instructions).means(&observations, &mut means, &mut scratch);
             let distance = relative_distance(&to_f64(&means), &expected);
@@ -36,7 +32,7 @@ fn a_row_does_not_depend_on_the_others() {
     for architecture in architectures(&mut random, 10) {
         let parameters = parameters(&architecture, &mut random);
         let (o, a) = (architecture.observation_size, architecture.action_size);
-        for instructions in instruction_sets() {
+        for instructions in InstructionSet::available() {
             let network = loaded(&architecture, &parameters, instructions);
             for rows in ROWS {
                 let observations = random.numbers(rows * o, 2.0);
@@ -61,13 +57,16 @@ fn a_row_does_not_depend_on_the_others() {
 fn a_nan_stays_in_its_row() {
     let mut random = Random(4);
     let architecture = architecture(17, &[32, 32], 6, Activation::Tanh, true);
-    let network = loaded(&architecture, &parameters(&architecture, &mut random), InstructionSet::detect());
+    let parameters = parameters(&architecture, &mut random);
     let mut observations = random.numbers(13 * 17, 1.0);
     observations[5 * 17 + 3] = f32::NAN;
-    let mut means = vec![0.0; 13 * 6];
-    network.means(&observations, &mut means, &mut Scratch::default());
-    for (row, mean) in means.chunks(6).enumerate() {
-        assert!(mean.iter().all(|value| value.is_nan() == (row == 5)), "row {row}: {mean:?}");
+    for instructions in InstructionSet::available() {
+        let mut means = vec![0.0; 13 * 6];
+        let network = loaded(&architecture, &parameters, instructions);
+        network.means(&observations, &mut means, &mut Scratch::default());
+        for (row, mean) in means.chunks(6).enumerate() {
+            assert!(mean.iter().all(|value| value.is_nan() == (row == 5)), "row {row}: {mean:?}");
+        }
     }
 }
 
@@ -88,7 +87,7 @@ fn gradients_agree_with_the_oracle() {
             let parameters = to_f64(&parameters);
             oracle::accumulate_vjp(&architecture, &parameters, observation, direction, &mut expected);
         }
-        for instructions in instruction_sets() {
+        for instructions in InstructionSet::available() {
             let mut gradient = vec![0.25; parameters.len()];
             let network = loaded(&architecture, &parameters, instructions);
             network.vjp(&observations, &mean_gradient, &mut gradient, &mut scratch);

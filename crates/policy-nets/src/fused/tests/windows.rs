@@ -145,7 +145,7 @@ impl Window {
 
     fn assert_agrees(&self) {
         let (expected_statistics, expected) = self.oracle();
-        for instructions in [InstructionSet::detect(), InstructionSet::scalar()] {
+        for instructions in InstructionSet::available() {
             let case =
                 format!("{:?}, {} trajectories, {instructions:?}", self.architecture, self.lengths.len());
             let (statistics, gradient) = self.one_sweep(instructions);
@@ -231,7 +231,7 @@ fn the_behaviour_policy_itself_has_exactly_zero_statistics() {
     let mut window =
         Window::new(architecture(17, &[32, 32], 6, Activation::Tanh, true), [2, 3, 40], &mut random);
     window.behaviour_log_std = window.log_std.repeat(2);
-    for instructions in [InstructionSet::detect(), InstructionSet::scalar()] {
+    for instructions in InstructionSet::available() {
         let network = window.network(instructions);
         network.means(&window.observations, &mut window.behaviour_means, &mut Scratch::default());
         for value in window.statistics(instructions) {
@@ -245,16 +245,18 @@ fn the_behaviour_policy_itself_has_exactly_zero_statistics() {
 fn results_do_not_depend_on_the_number_of_threads() {
     let mut random = Random(16);
     let window = Window::new(architecture(6, &[20, 11], 3, Activation::Tanh, true), [5, 27, 30], &mut random);
-    let run = |threads| {
-        let pool = ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| {
-            let instructions = InstructionSet::detect();
-            (window.one_sweep(instructions), window.two_passes(instructions), window.statistics(instructions))
-        })
-    };
-    let alone = run(1);
-    for threads in [2, 3, 8] {
-        assert_eq!(run(threads), alone, "{threads} threads");
+    for instructions in InstructionSet::available() {
+        let run = |threads| {
+            let pool = ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let (sweep, passes) = (window.one_sweep(instructions), window.two_passes(instructions));
+                (sweep, passes, window.statistics(instructions))
+            })
+        };
+        let alone = run(1);
+        for threads in [2, 3, 8] {
+            assert_eq!(run(threads), alone, "{instructions:?}, {threads} threads");
+        }
     }
 }
 

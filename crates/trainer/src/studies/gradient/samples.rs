@@ -180,7 +180,8 @@ impl<'a> Frozen<'a> {
     ) -> Result<Option<Vec<Vec<f64>>>, StudyError> {
         let mut complete = self.config.clone();
         complete.algorithm = config.clone();
-        let key = format!("{}\nlength {length}\ncount {count}\nseed {first_seed}", complete.to_toml());
+        let toml = complete.to_toml().replacen("bad_batches = \"stop\"\n", "", 1);
+        let key = format!("{toml}\nlength {length}\ncount {count}\nseed {first_seed}");
         let environment = slug(&self.definition.environments[self.environment]);
         let hash = hexadecimal(key.as_bytes());
         let path = folder.file("runs").join(format!("{}-{environment}-{}.csv", slug(label), &hash[..8]));
