@@ -104,7 +104,7 @@ pub enum TrainError {
         path: PathBuf,
     },
     /// Reading from the device failed.
-    #[error("iteration {iteration}: the device failed: {reason}")]
+    #[error("iteration {iteration}: the device failed: {reason}; the last good state is saved")]
     Device {
         /// Iteration, from 1.
         iteration: u32,
@@ -199,7 +199,7 @@ impl Trainer {
             action_size: entry.action_size,
         };
         // Nothing is allocated from the configuration's sizes before they are known to fit.
-        let memory_need = check_memory(config, shape, &architecture, device)?;
+        let memory_need = check_memory(config, shape, &architecture, entry.name, device)?;
         let mut state = PolicyState::start(
             architecture,
             config.policy.initialization,
@@ -683,12 +683,13 @@ fn check_memory(
     config: &Config,
     shape: BatchShape,
     architecture: &Architecture,
+    environment: &str,
     device: &SelectedDevice,
 ) -> Result<MemoryNeed, TrainError> {
     let fused = algorithms::uses_fused(config, device);
     let window = config.algorithm.window();
     let episodes = if config.evaluation.interval > 0 { config.evaluation.episodes } else { 0 };
-    let mut need = MemoryNeed::new(shape, window, episodes, architecture, fused);
+    let mut need = MemoryNeed::new(shape, window, episodes, architecture, fused, environment);
     if config.algorithm.evaluates_earlier_policies() {
         need = need.with_earlier_policies(window, shape.trajectories, architecture.parameter_count());
     }
