@@ -31,6 +31,55 @@ pub struct DeviceTrajectories {
     pub lengths: Tensor<1, Int>,
 }
 
+/// A batch that was rolled out on a device, with what metrics need of it.
+#[derive(Clone, Debug)]
+pub struct DeviceBatch {
+    /// The trajectories.
+    pub trajectories: DeviceTrajectories,
+    /// A [`BatchSummary`], packed: [`BatchSummary::PACKED`] numbers.
+    pub summary: Tensor<1>,
+}
+
+/// Returns and steps of a batch.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BatchSummary {
+    /// Trajectories.
+    pub trajectories: u64,
+    /// Mean undiscounted return.
+    pub return_mean: f64,
+    /// Standard deviation of the returns (divisor `N`).
+    pub return_std: f64,
+    /// Smallest return.
+    pub return_min: f64,
+    /// Largest return.
+    pub return_max: f64,
+    /// Steps of all trajectories together.
+    pub steps: u64,
+    /// Trajectories that turned unstable.
+    pub unstable: u64,
+}
+
+impl BatchSummary {
+    /// Length of a packed summary.
+    pub const PACKED: usize = 7;
+
+    /// Reads what a device packed about a batch of `trajectories`.
+    ///
+    /// # Panics
+    /// When there are fewer than [`Self::PACKED`] numbers.
+    pub fn unpack(packed: &[f64], trajectories: usize) -> Self {
+        Self {
+            trajectories: trajectories as u64,
+            return_mean: packed[0],
+            return_std: packed[1],
+            return_min: packed[2],
+            return_max: packed[3],
+            steps: packed[4] as u64 * 65_536 + packed[5] as u64,
+            unstable: packed[6] as u64,
+        }
+    }
+}
+
 impl DeviceTrajectories {
     /// Copies a batch to `device`.
     pub fn from_host(batch: &Trajectories, device: &Device) -> Self {

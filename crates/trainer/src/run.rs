@@ -410,8 +410,10 @@ impl Run {
         let threads = self.trainer.thread_count();
         let physics = self.trainer.environment_time().as_secs_f64();
         let wall = self.started.elapsed().as_secs_f64();
+        // A device works while the host goes on, so the time of its roll-outs alone is not known.
+        let on_device = self.trainer.rolls_out_on_device();
         let phases = self.trainer.phases();
-        let roll_out = phases.total(Phase::RollOut).as_secs_f64();
+        let roll_out = if on_device { wall } else { phases.total(Phase::RollOut).as_secs_f64() };
         let steps = progress.env_steps_total - self.steps_before;
         let summary = Summary {
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -12,6 +12,7 @@ use policy_nets::{Deviation, GaussianPolicy};
 use super::weighting::Weighting;
 use super::{Algorithm, Draw, Estimate, Restore, Saved, Update};
 use crate::config::Config;
+use crate::device_trajectories::DeviceTrajectories;
 use crate::device_window::DeviceWindow;
 use crate::finite::Layout;
 use crate::optimizer::Optimizer;
@@ -159,6 +160,18 @@ impl Algorithm for DeviceReuse {
     fn plan(&mut self, iteration: u32) -> Vec<Draw> {
         self.weighting.begin(iteration);
         vec![Draw { trajectories: self.window.shape().trajectories, parameters: None }]
+    }
+
+    fn accepts_device_batches(&self) -> bool {
+        true
+    }
+
+    fn push_on_device(
+        &mut self,
+        fresh: &DeviceTrajectories,
+        phases: &mut Phases,
+    ) -> Result<(), anyhow::Error> {
+        phases.time(Phase::Push, || self.window.push_device(fresh))
     }
 
     fn estimate(&mut self, policy: &GaussianPolicy, fresh: &[Trajectories], phases: &mut Phases) -> Estimate {

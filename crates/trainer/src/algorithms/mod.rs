@@ -24,6 +24,7 @@ pub use variance_reduced::VarianceReduced;
 
 use crate::config::{Config, KernelChoice};
 use crate::device::SelectedDevice;
+use crate::device_trajectories::DeviceTrajectories;
 use crate::finite::Layout;
 use crate::optimizer::Optimizer;
 use crate::phases::{Phase, Phases};
@@ -93,6 +94,23 @@ pub trait Algorithm: Send {
     /// Estimates the gradient at `policy` from the fresh trajectories, one batch for each [`Draw`] of the plan, and from
     /// what the algorithm remembers.
     fn estimate(&mut self, policy: &GaussianPolicy, fresh: &[Trajectories], phases: &mut Phases) -> Estimate;
+
+    /// Whether [`push_on_device`](Self::push_on_device) takes batches; then every plan is one [`Draw`] of the current policy.
+    fn accepts_device_batches(&self) -> bool {
+        false
+    }
+
+    /// Takes in a batch that was rolled out on the device; the estimate or update after it gets no fresh trajectories.
+    ///
+    /// # Errors
+    /// When the algorithm takes its batches from the host, or the batch is on another device.
+    fn push_on_device(
+        &mut self,
+        _fresh: &DeviceTrajectories,
+        _phases: &mut Phases,
+    ) -> Result<(), anyhow::Error> {
+        anyhow::bail!("the algorithm takes its batches from the host")
+    }
 
     /// Estimates the gradient and steps along it.
     fn update(
