@@ -10,7 +10,7 @@ use crate::numeric::smallest_normal;
 pub struct Diagnostics {
     window: usize,
     packed: Tensor<1>,
-    weights: Option<Tensor<2>>,
+    weights: Tensor<2>,
     log_ratio: Option<Tensor<2>>,
 }
 
@@ -62,7 +62,7 @@ impl Diagnostics {
             vec![effective, relative_largest, batch_effective, share, log_second_moment, alpha, lambda],
             0,
         );
-        Self { window, packed, weights: Some(weights.clone()), log_ratio: None }
+        Self { window, packed, weights: weights.clone(), log_ratio: None }
     }
 
     /// The diagnostics together with the log-ratios (`[window, batch]`) that the weights come from.
@@ -72,8 +72,8 @@ impl Diagnostics {
         self
     }
 
-    /// The weights, `[window, batch]`; `None` when they were computed elsewhere.
-    pub fn weights(&self) -> Option<Tensor<2>> {
+    /// The weights, `[window, batch]`.
+    pub fn weights(&self) -> Tensor<2> {
         self.weights.clone()
     }
 
@@ -82,14 +82,15 @@ impl Diagnostics {
         self.log_ratio.clone()
     }
 
-    /// Diagnostics of a window of `window` batches that were computed elsewhere: the values that
+    /// Diagnostics of `weights` (`[window, batch]`) that were computed elsewhere: the values that
     /// [`DiagnosticsReport::unpack`] reads.
     ///
     /// # Panics
     /// When there are other than [`DiagnosticsReport::packed_len`] values.
-    pub fn from_packed(window: usize, packed: Tensor<1>) -> Self {
+    pub fn from_packed(packed: Tensor<1>, weights: Tensor<2>) -> Self {
+        let [window, _] = weights.dims();
         assert_eq!(packed.dims(), [DiagnosticsReport::packed_len(window)], "values of {window} batches");
-        Self { window, packed, weights: None, log_ratio: None }
+        Self { window, packed, weights, log_ratio: None }
     }
 
     /// All values in one tensor, for a transfer together with others; [`DiagnosticsReport::unpack`] reads it.

@@ -88,6 +88,18 @@ impl KernelDevice {
         Tensor::from_primitive::<Cube>(shaped(buffer, shape))
     }
 
+    /// The first `count` numbers of a buffer as a tensor, which shares its memory.
+    ///
+    /// # Panics
+    /// When there are fewer.
+    pub fn part(&self, buffer: &Buffer, count: usize) -> Tensor<1> {
+        let rest = buffer.meta.shape().num_elements() - count;
+        let Buffer { client, handle, device, dtype, .. } = buffer.clone();
+        let handle = handle.offset_end((rest * dtype.size()) as u64);
+        let part = CubeTensor::new_contiguous(client, device, Shape::from([count]), handle, dtype);
+        Tensor::from_primitive::<Cube>(part)
+    }
+
     /// A buffer of integers as a tensor of the given shape, which shares its memory.
     pub fn integers<const D: usize>(&self, buffer: &Buffer, shape: [usize; D]) -> Tensor<D, Int> {
         Tensor::from_primitive::<Cube>(shaped(buffer, shape))
@@ -99,6 +111,7 @@ impl KernelDevice {
         Limits {
             shared_bytes: hardware.max_shared_memory_size,
             units: hardware.max_units_per_cube.min(hardware.max_cube_dim.0) as usize,
+            bindings: hardware.max_bindings as usize,
         }
     }
 

@@ -16,6 +16,7 @@
 //! Without a GPU backend (features `wgpu`, `vulkan`, `metal`, `cuda`), and with `fusion`, the crate is empty.
 #![cfg(all(feature = "device", not(feature = "fusion")))]
 #![allow(unused_qualifications, reason = "the macro qualifies what a kernel calls")]
+#![allow(clippy::needless_range_loop, reason = "kernels have no iterators over what they index")]
 
 mod device;
 mod gradient;

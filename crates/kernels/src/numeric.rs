@@ -14,8 +14,8 @@ pub(crate) const LOG_ZERO: f32 = -1e30;
 #[cube]
 pub(crate) fn exp(x: f32) -> f32 {
     let inside = x.clamp(-87.0, 88.0);
-    let count = (inside * 1.442_695_f32).round();
-    let rest = inside - count * 0.693_359_375_f32;
+    let count = (inside * f32::new(std::f32::consts::LOG2_E)).round();
+    let rest = inside - count * 0.693_359_4_f32;
     let rest = rest - count * -2.121_944_4e-4_f32;
     let sum = rest * 1.987_569_1e-4_f32 + 1.398_199_9e-3_f32;
     let sum = sum * rest + 8.333_452e-3_f32;
@@ -51,7 +51,7 @@ pub(crate) fn log(x: f32) -> f32 {
     let small = mantissa < 0.707_106_77_f32;
     let exponent = select(small, exponent - 1.0_f32, exponent);
     let mantissa = select(small, mantissa + mantissa, mantissa) - 1.0_f32;
-    log_near_one(mantissa) + exponent * -2.121_944_4e-4_f32 + exponent * 0.693_359_375_f32
+    log_near_one(mantissa) + exponent * -2.121_944_4e-4_f32 + exponent * 0.693_359_4_f32
 }
 
 /// `ln(1 + x)` for `x > -1`.

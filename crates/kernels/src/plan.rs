@@ -15,6 +15,8 @@ pub(crate) const UNITS: usize = 128;
 const COMFORTABLE_BYTES: usize = 32 * 1024;
 /// Numbers that reductions over a cube need.
 const REDUCTION: usize = 4 * UNITS;
+/// Buffers of the kernel with the most, and one for its sizes.
+const BINDINGS: usize = 11;
 /// Numbers for every action component: constants of the density, or sums.
 const PER_ACTION: usize = 5;
 
@@ -25,6 +27,8 @@ pub struct Limits {
     pub shared_bytes: usize,
     /// Units of a cube.
     pub units: usize,
+    /// Buffers of a kernel.
+    pub bindings: usize,
 }
 
 /// Why the kernels do not run a policy.
@@ -45,6 +49,12 @@ pub enum NotCovered {
     TooFewUnits {
         /// What the device runs.
         units: usize,
+    },
+    /// The device hands fewer buffers to a kernel.
+    #[error("the device gives a kernel {bindings} buffers, and one of ours needs {BINDINGS}")]
+    TooFewBindings {
+        /// What the device gives.
+        bindings: usize,
     },
 }
 
@@ -115,6 +125,9 @@ impl NetworkPlan {
     ) -> Result<Self, NotCovered> {
         if limits.units < UNITS {
             return Err(NotCovered::TooFewUnits { units: limits.units });
+        }
+        if limits.bindings < BINDINGS {
+            return Err(NotCovered::TooFewBindings { bindings: limits.bindings });
         }
         let comfortable = limits.shared_bytes.min(COMFORTABLE_BYTES);
         // Long blocks first, then weights beside them, then whatever fits.
@@ -188,7 +201,8 @@ impl NetworkPlan {
             layers.push(layer);
             input = output;
             end = match keep {
-                Keep::Last => 2 * widest * stride,
+                // Sums over the cube take the place of the activations, and of nothing else.
+                Keep::Last => (2 * widest * stride).max(REDUCTION),
                 Keep::All => output + outputs * stride,
             };
         }
@@ -216,7 +230,7 @@ impl NetworkPlan {
             stride,
             per_action,
             deviation,
-            memory: end.max(REDUCTION),
+            memory: end,
         }
     }
 
@@ -235,8 +249,8 @@ impl NetworkPlan {
 mod tests {
     use super::*;
 
-    const SMALLEST: Limits = Limits { shared_bytes: 16 * 1024, units: 256 };
-    const LARGE: Limits = Limits { shared_bytes: 227 * 1024, units: 1024 };
+    const SMALLEST: Limits = Limits { shared_bytes: 16 * 1024, units: 256, bindings: 16 };
+    const LARGE: Limits = Limits { shared_bytes: 227 * 1024, units: 1024, bindings: 64 };
 
     fn architecture(sizes: &[usize], bias: bool) -> Architecture {
         Architecture {
@@ -275,6 +289,7 @@ mod tests {
                                     .unwrap_or_else(|error| panic!("{sizes:?}: {error}"));
                             assert!(plan.memory * 4 <= limits.shared_bytes);
                             assert!(plan.rows.is_multiple_of(TILE) && plan.stride % 2 == 1);
+                            assert!(keep == Keep::All || plan.per_action >= REDUCTION);
                             let mut ranges = ranges(&plan, keep);
                             ranges.sort_unstable();
                             for pair in ranges.windows(2) {
@@ -312,5 +327,8 @@ mod tests {
         let few =
             NetworkPlan::new(&wide, 200, false, Keep::All, Limits { units: 64, ..SMALLEST }).unwrap_err();
         assert_eq!(few, NotCovered::TooFewUnits { units: 64 });
+        let limits = Limits { bindings: 8, ..SMALLEST };
+        let few = NetworkPlan::new(&wide, 200, false, Keep::All, limits).unwrap_err();
+        assert_eq!(few, NotCovered::TooFewBindings { bindings: 8 });
     }
 }

@@ -41,6 +41,7 @@ pub enum WeightRule {
 }
 
 /// What the kernel is compiled for.
+#[expect(clippy::struct_excessive_bools, reason = "each leaves a part of the kernel out")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct WeightPlan {
     kind: Kind,
@@ -101,16 +102,17 @@ impl Weights {
         fits.then_some(Self { rule, plan })
     }
 
-    /// Weights `[window, batch]` of windows of `[window, batch]` trajectories; writes their diagnostics, in the order of
-    /// [`DiagnosticsReport::unpack`], to the beginning of `packed`. One launch.
+    /// Weights `[window, batch]` of windows of `[window, batch]` trajectories. Writes their diagnostics, in the order of
+    /// [`DiagnosticsReport::unpack`], to the beginning of `packed`, and from `place` on the log-ratios, unless the weights
+    /// are uniform, and the weights once more. One launch.
     pub fn launch(
         &self,
         statistics: &TrajectoryStatistics,
         [window, batch]: [usize; 2],
-        packed: &Buffer,
+        (packed, place): (&Buffer, usize),
         device: &KernelDevice,
     ) -> Buffer {
-        debug_assert!(packed.meta.shape().num_elements() >= DiagnosticsReport::packed_len(window));
+        debug_assert!(place >= DiagnosticsReport::packed_len(window));
         let weights = device.empty(window * batch);
         let count = (window * batch) as f64;
         // The logarithm of lambda is `log_lambda`, less half of `ln D` where it is adaptive.
@@ -148,6 +150,7 @@ impl Weights {
             log_lambda as f32,
             exponent as f32,
             log_clip as f32,
+            place as u32,
             self.plan,
         );
         weights
@@ -180,12 +183,12 @@ fn weights_kernel(
     log_lambda: f32,
     power: f32,
     log_clip: f32,
+    copies: u32,
     #[comptime] plan: WeightPlan,
 ) {
     let mut memory = Shared::<[f32]>::new_slice(comptime!(plan.memory()));
     let (window, batch) = (window as usize, batch as usize);
-    let (moments, alphas, lambdas) = comptime!((plan.place(0), plan.place(1), plan.place(2)));
-    let (sums, squares) = comptime!((plan.place(3), plan.place(4)));
+    let (alphas, lambdas) = comptime!((plan.place(1), plan.place(2)));
     let lanes = comptime!(plan.lanes);
     let groups = comptime!(UNITS / plan.lanes);
     let unit = UNIT_POS as usize;
@@ -214,8 +217,11 @@ fn weights_kernel(
             while j < batch {
                 let place = i * batch + j;
                 let mut weight = 1.0_f32 / count;
+                let mut copy = copies as usize + place;
                 if comptime!(plan.kind != Kind::Uniform) {
                     let ratio = log_ratio[place];
+                    packed[copy] = ratio;
+                    copy += window * batch;
                     let log_weight = if comptime!(plan.kind == Kind::MultipleImportance) {
                         (-ratio).min(log_clip) - (log_window + log_batch)
                     } else if comptime!(plan.geometric) {
@@ -226,9 +232,10 @@ fn weights_kernel(
                     };
                     weight = exp(log_weight.min(f32::new(LARGEST_LOG)));
                     // A NaN stays one.
-                    weight = select(ratio == ratio, weight, ratio);
+                    weight = select(ratio.is_nan(), ratio, weight);
                 }
                 weights[place] = weight;
+                packed[copy] = weight;
                 largest = largest.max(weight);
                 j += lanes;
             }
@@ -236,6 +243,26 @@ fn weights_kernel(
         first += groups;
     }
     let largest = cube_max(&mut memory, largest).max(f32::new(f32::MIN_POSITIVE));
+    diagnostics(weights, packed, &mut memory, window, batch, largest, plan);
+}
+
+/// Effective sample sizes, shares and coefficients, in the order of [`DiagnosticsReport::unpack`].
+#[cube]
+fn diagnostics(
+    weights: &mut [f32],
+    packed: &mut [f32],
+    memory: &mut [f32],
+    window: usize,
+    batch: usize,
+    largest: f32,
+    #[comptime] plan: WeightPlan,
+) {
+    let (moments, alphas, lambdas) = comptime!((plan.place(0), plan.place(1), plan.place(2)));
+    let (sums, squares) = comptime!((plan.place(3), plan.place(4)));
+    let lanes = comptime!(plan.lanes);
+    let groups = comptime!(UNITS / plan.lanes);
+    let unit = UNIT_POS as usize;
+    let (group, lane) = (unit / lanes, unit % lanes);
 
     let mut first = 0_usize;
     while first < window {
@@ -251,8 +278,8 @@ fn weights_kernel(
                 j += lanes;
             }
         }
-        let sum = lane_sum(&mut memory, sum, lane, lanes);
-        let square = lane_sum(&mut memory, square, lane, lanes);
+        let sum = lane_sum(memory, sum, lane, lanes);
+        let square = lane_sum(memory, square, lane, lanes);
         if lane == 0 && i < window {
             memory[sums + i] = sum;
             memory[squares + i] = square;
@@ -269,12 +296,12 @@ fn weights_kernel(
         square += memory[squares + i];
         i += comptime!(UNITS);
     }
-    let total = cube_sum(&mut memory, sum);
-    let square = cube_sum(&mut memory, square);
+    let total = cube_sum(memory, sum);
+    let square = cube_sum(memory, square);
     let floor = f32::new(f32::MIN_POSITIVE);
     if unit == 0 {
         packed[0] = total * total / square.max(floor);
-        packed[1] = largest * count;
+        packed[1] = largest * (window * batch) as f32;
     }
     let mut i = unit;
     while i < window {
@@ -401,7 +428,7 @@ fn lane_sum(memory: &mut [f32], value: f32, lane: usize, #[comptime] lanes: usiz
     let mut half = comptime!(lanes / 2).runtime();
     while half > 0 {
         if lane < half {
-            memory[unit] = memory[unit] + memory[unit + half];
+            memory[unit] += memory[unit + half];
         }
         sync_cube();
         half /= 2;

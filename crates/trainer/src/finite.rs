@@ -191,7 +191,7 @@ fn check_trajectory(batch: &Trajectories, index: usize, trajectory: usize) -> Re
 /// | parts of the squared norm of the gradient | `squares` |
 /// | parameters after the update | `parameters` |
 /// | log-ratios, where the algorithm has them | `[window, batch]` |
-/// | weights, where they are read | `[window, batch]` |
+/// | weights | `[window, batch]` |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
     /// Number of batches behind the diagnostics, `omega_k`.
@@ -221,7 +221,7 @@ impl Layout {
             values.reshape([window * batch])
         };
         let [log_ratio, weights] =
-            [diagnostics.log_ratio(), diagnostics.weights()].map(|values| values.map(flat));
+            [diagnostics.log_ratio(), Some(diagnostics.weights())].map(|values| values.map(flat));
         let count = |values: &Option<Tensor<1>>| values.as_ref().map_or(0, |values| values.dims()[0]);
         let layout = Self {
             batches,
@@ -237,13 +237,23 @@ impl Layout {
 
     /// The numbers with their meaning, once they are read. What stands behind the last part is left out.
     pub fn read(self, mut values: Vec<f64>) -> Readings {
-        values.truncate(self.norm_place() + self.squares + self.parameters + self.log_ratios + self.weights);
+        values.truncate(self.count());
         Readings { values, layout: self }
     }
 
     /// Where the squared norm stands.
-    fn norm_place(&self) -> usize {
+    pub fn norm_place(&self) -> usize {
         DiagnosticsReport::packed_len(self.batches)
+    }
+
+    /// Where the numbers of single trajectories stand.
+    pub fn trajectories_place(&self) -> usize {
+        self.norm_place() + self.squares + self.parameters
+    }
+
+    /// Numbers in all.
+    pub fn count(&self) -> usize {
+        self.trajectories_place() + self.log_ratios + self.weights
     }
 }
 

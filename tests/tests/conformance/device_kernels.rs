@@ -34,10 +34,10 @@ fn weights_for_given_ratios() {
         let device = KernelDevice::of(&selected.device).unwrap();
         let row = || device.upload(ratios.iter().map(|ratio| *ratio as f32).collect());
         let statistics = TrajectoryStatistics { log_ratio: row(), exponent: row() };
-        let packed = device.empty(7);
+        let packed = device.empty(7 + 2 * ratios.len());
         let weights = |rule| {
             let kernel = Weights::new(rule, 1, device.limits()).unwrap();
-            host(device.tensor(&kernel.launch(&statistics, shape, &packed, &device), [ratios.len()]))
+            host(device.tensor(&kernel.launch(&statistics, shape, (&packed, 7), &device), [ratios.len()]))
         };
         for lambda in [0.0, 1e-12, 1e-3, 0.5, 0.999, 1.0 - 1e-7, 1.0] {
             for exponent in [-2.0, -1.0, -0.5, -0.1, 0.0] {
@@ -89,8 +89,11 @@ fn updates_are_those_of_the_tensor_operations() {
                     let fresh = [fresh_batch(&problem, index)];
                     let update =
                         algorithm.update(&mut policy, &mut optimizer, &fresh, &mut Phases::default());
-                    let readings = update.layout.read(host(update.packed));
+                    let values = host(update.packed);
+                    assert_eq!(values.len(), update.layout.count());
+                    let readings = update.layout.read(values);
                     assert_eq!(readings.parameters(), host(policy.parameters()));
+                    assert_eq!(readings.check(Vec::new), Ok(()));
                     norms.push(readings.gradient_norm());
                 }
                 (host(policy.parameters()), norms)
@@ -223,9 +226,9 @@ fn a_nan_is_seen_on_the_host() {
             let mut policy = GaussianPolicy::from_state(&state, device);
             let mut optimizer = Optimizer::new(&OptimizerConfig::Adam(AdamConfig::default()));
             let update = algorithm.update(&mut policy, &mut optimizer, &[batch], &mut Phases::default());
-            let values = host(update.packed);
-            let front = estimator::DiagnosticsReport::packed_len(update.batches);
-            assert!(values[front..].iter().any(|value| !value.is_finite()), "{what}: {values:?}");
+            let readings = update.layout.read(host(update.packed));
+            assert!(!readings.gradient_norm().is_finite(), "{what}: {readings:?}");
+            assert!(readings.check(|| host(update.gradient.unwrap())).is_err(), "{what}");
         }
     }
 }

@@ -19,7 +19,9 @@ use crate::bounds::{
     gradient_bound,
 };
 use crate::estimates::{PLAIN, RT_PG};
-use crate::support::{self, batch_shape, devices, fresh_batch, host, policy_config, policy_state};
+use crate::support::{
+    self, batch_shape, devices, devices_for, fresh_batch, host, policy_config, policy_state,
+};
 
 /// The fused algorithm of a device.
 pub(crate) fn fused(
@@ -97,13 +99,17 @@ pub(crate) fn configuration(recipe: &Recipe, settings: &Settings) -> Config {
 }
 
 fn assert_fused_conforms(recipe: &Recipe, settings: &Settings, seed: u64) {
+    assert_fused_conforms_on(&devices(), recipe, settings, seed);
+}
+
+fn assert_fused_conforms_on(devices: &[SelectedDevice], recipe: &Recipe, settings: &Settings, seed: u64) {
     let problem = recipe.problem(seed);
     let expected = answer(&problem, settings);
     let config = configuration(recipe, settings);
     let batches: Vec<_> = (0..problem.window()).map(|index| fresh_batch(&problem, index)).collect();
-    for device in devices() {
+    for device in devices {
         let name = format!("seed {seed}, {settings:?}, {recipe:?} on {}", device.name);
-        let Some(mut algorithm) = fused(&config, &problem, &device) else { continue };
+        let Some(mut algorithm) = fused(&config, &problem, device) else { continue };
         let policy = GaussianPolicy::from_state(&policy_state(&problem.target), &device.device);
         let estimate = algorithm.estimate(&policy, &batches, &mut Phases::default());
         assert_eq!((estimate.batches, estimate.newest), (problem.window(), problem.window() - 1), "{name}");
@@ -191,9 +197,11 @@ fn fused_paths_at_odd_sizes() {
         Recipe { window: 5, batch: 3, horizon: 40, bias: false, ..sizes(17, &[32, 32], 6) },
     ];
     for (seed, recipe) in recipes.into_iter().enumerate() {
-        for activation in [Activation::Tanh, Activation::Relu] {
+        for (index, activation) in [Activation::Tanh, Activation::Relu].into_iter().enumerate() {
             let recipe = Recipe { activation, ..recipe.clone() };
-            assert_fused_conforms(&recipe, &PLAIN, seed as u64);
+            // Software drivers get the activations in turn.
+            let devices = devices_for(16 * seed as u64 + u64::from(index != seed % 2));
+            assert_fused_conforms_on(&devices, &recipe, &PLAIN, seed as u64);
         }
     }
 }
@@ -201,7 +209,7 @@ fn fused_paths_at_odd_sizes() {
 #[test]
 fn fused_paths_on_random_problems() {
     for seed in 0..16 {
-        assert_fused_conforms(&Recipe::random(seed), &varied_settings(seed), seed);
+        assert_fused_conforms_on(&devices_for(seed), &Recipe::random(seed), &varied_settings(seed), seed);
     }
 }
 
@@ -229,8 +237,13 @@ fn fused_paths_with_extreme_log_ratios() {
             log_ratio: Some([300.0, 90.0, 30.0][seed as usize % 3]),
             ..Recipe::default()
         };
-        assert_fused_conforms(&recipe, &varied_settings(seed + 1000), seed);
-        assert_fused_conforms(&recipe, &PLAIN, seed);
+        assert_fused_conforms_on(&devices_for(seed), &recipe, &varied_settings(seed + 1000), seed);
+        assert_fused_conforms_on(&devices_for(seed), &recipe, &PLAIN, seed);
+    }
+    // Every size of log-ratio on software drivers, too, with one network and horizon.
+    for (seed, size) in [300.0, 90.0, 30.0].into_iter().enumerate() {
+        let recipe = Recipe { early_ends: false, shift: 0.3, log_ratio: Some(size), ..Recipe::default() };
+        assert_fused_conforms(&recipe, &PLAIN, seed as u64);
     }
 }
 

@@ -2,7 +2,7 @@
 //! and one transfer to the host.
 
 use burn::tensor::{Device, Tensor};
-use estimator::{Diagnostics, DiagnosticsReport, log_second_moment};
+use estimator::{Diagnostics, log_second_moment};
 use kernels::reduce::{Projection, square_count};
 use kernels::{
     Buffer, Gradient, KernelDevice, PartialGradients, Statistics, TrajectoryStatistics, Weights, reduce,
@@ -36,19 +36,13 @@ pub struct DeviceReuse {
     device: KernelDevice,
 }
 
-/// Weights and partial gradients, with the diagnostics at the beginning of `packed`.
+/// Weights and partial gradients. Where a kernel computes the weights, there is a buffer for all that the host reads,
+/// complete but for what an update gives.
 struct Pass {
     partial: PartialGradients,
     parameters: Buffer,
-    packed: Packed,
-}
-
-/// Where an estimate's diagnostics are.
-enum Packed {
-    /// At the beginning of a buffer with room for `squares` and parameters behind them.
-    Buffer(Buffer),
-    /// In tensors.
-    Tensor(Diagnostics),
+    readings: Option<(Buffer, Layout)>,
+    diagnostics: Diagnostics,
 }
 
 impl DeviceReuse {
@@ -115,34 +109,45 @@ impl DeviceReuse {
         let buffers = self.window.buffers();
         let shape = [self.window.len(), self.window.shape().trajectories];
 
-        let (weights, packed) = phases.time(Phase::Weights, || {
-            let statistics = if self.weighting == Weighting::Uniform {
+        let (weights, diagnostics, readings) = phases.time(Phase::Weights, || {
+            let uniform = self.weighting == Weighting::Uniform;
+            let statistics = if uniform {
                 // Not read.
                 TrajectoryStatistics { log_ratio: device.empty(1), exponent: device.empty(1) }
             } else {
                 self.statistics.launch(&parameters, log_std, buffers, device)
             };
-            match &self.weights {
-                Some(weights) => {
-                    let count = policy.parameters().dims()[0];
-                    let room = DiagnosticsReport::packed_len(shape[0]) + square_count(count) + count;
-                    let packed = device.empty(room);
-                    (weights.launch(&statistics, shape, &packed, device), Packed::Buffer(packed))
-                }
-                None => {
-                    let exponents = device.tensor(&statistics.exponent, shape);
-                    let (weights, diagnostics) = self
-                        .weighting
-                        .weigh(device.tensor(&statistics.log_ratio, shape), || log_second_moment(exponents));
-                    let weights = device.buffer_of(weights);
-                    let weights = weights.unwrap_or_else(|| panic!("the weights left the window's device"));
-                    (weights, Packed::Tensor(diagnostics))
-                }
-            }
+            let Some(weights) = &self.weights else {
+                let exponents = device.tensor(&statistics.exponent, shape);
+                let log_ratio = device.tensor(&statistics.log_ratio, shape);
+                let (weights, diagnostics) = self.weighting.weigh(log_ratio, || log_second_moment(exponents));
+                let weights = device.buffer_of(weights);
+                let weights = weights.unwrap_or_else(|| panic!("the weights left the window's device"));
+                return (weights, diagnostics, None);
+            };
+            let count = policy.parameters().dims()[0];
+            let layout = Layout {
+                batches: shape[0],
+                newest: self.window.newest(),
+                squares: square_count(count),
+                parameters: count,
+                log_ratios: if uniform { 0 } else { shape[0] * shape[1] },
+                weights: shape[0] * shape[1],
+            };
+            let packed = device.empty(layout.count());
+            let weights = weights.launch(&statistics, shape, (&packed, layout.trajectories_place()), device);
+            let front = device.part(&packed, layout.norm_place());
+            let diagnostics = Diagnostics::from_packed(front, device.tensor(&weights, shape));
+            let diagnostics = if uniform {
+                diagnostics
+            } else {
+                diagnostics.with_log_ratio(device.tensor(&statistics.log_ratio, shape))
+            };
+            (weights, diagnostics, Some((packed, layout)))
         });
         let partial = phases
             .time(Phase::Gradient, || self.gradient.launch(&parameters, log_std, &weights, buffers, device));
-        Pass { partial, parameters, packed }
+        Pass { partial, parameters, readings, diagnostics }
     }
 
     fn push(&mut self, fresh: &[Trajectories], phases: &mut Phases) {
@@ -158,22 +163,12 @@ impl Algorithm for DeviceReuse {
 
     fn estimate(&mut self, policy: &GaussianPolicy, fresh: &[Trajectories], phases: &mut Phases) -> Estimate {
         self.push(fresh, phases);
-        let Pass { partial, packed, .. } = self.pass(policy, phases);
+        let Pass { partial, diagnostics, .. } = self.pass(policy, phases);
         let gradient = phases.time(Phase::Gradient, || reduce::sum(&partial, &self.device));
-        let batches = self.window.len();
-        let diagnostics = match packed {
-            Packed::Tensor(diagnostics) => diagnostics,
-            Packed::Buffer(buffer) => {
-                let room = buffer.meta.shape().num_elements();
-                let packed = self.device.tensor(&buffer, [room]);
-                let count = DiagnosticsReport::packed_len(batches);
-                Diagnostics::from_packed(batches, packed.slice(0..count))
-            }
-        };
         Estimate {
             gradient: self.device.tensor(&gradient, [partial.parameters]),
             diagnostics,
-            batches,
+            batches: self.window.len(),
             newest: self.window.newest(),
         }
     }
@@ -190,10 +185,9 @@ impl Algorithm for DeviceReuse {
             return phases.time(Phase::Update, || estimate.apply(policy, optimizer));
         }
         self.push(fresh, phases);
-        let Pass { partial, parameters, packed } = self.pass(policy, phases);
-        let Packed::Buffer(packed) = packed else { unreachable!("a kernel computes the weights") };
-        let batches = self.window.len();
-        phases.time(Phase::Update, || {
+        let Pass { partial, parameters, readings, .. } = self.pass(policy, phases);
+        let Some((packed, layout)) = readings else { unreachable!("a kernel computes the weights") };
+        let gradient = phases.time(Phase::Update, || {
             let device = &self.device;
             let (rule, moments) = optimizer.begin_step(&policy.parameters());
             let moments = moments.map(|moment| {
@@ -208,26 +202,15 @@ impl Algorithm for DeviceReuse {
                     Projection { first, min: bounds.min as f32, max: bounds.max as f32 }
                 }
             };
-            let place = (&packed, DiagnosticsReport::packed_len(batches));
+            let place = (&packed, layout.norm_place());
             let moments = [&moments[0], &moments[1]];
             let stepped = reduce::step(&partial, &parameters, moments, rule, projection, place, device);
             let count = [partial.parameters];
             policy.set_projected_parameters(device.tensor(&stepped.parameters, count));
             optimizer.finish_step(stepped.moments.each_ref().map(|moment| device.tensor(moment, count)));
+            device.tensor(&stepped.gradient, count)
         });
-        let room = packed.meta.shape().num_elements();
-        Update {
-            packed: self.device.tensor(&packed, [room]),
-            layout: Layout {
-                batches,
-                newest: self.window.newest(),
-                squares: square_count(partial.parameters),
-                parameters: partial.parameters,
-                log_ratios: 0,
-                weights: 0,
-            },
-            gradient: None,
-        }
+        Update { packed: self.device.tensor(&packed, [layout.count()]), layout, gradient: Some(gradient) }
     }
 
     fn save(&self, saved: &mut Saved) {

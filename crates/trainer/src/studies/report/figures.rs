@@ -78,6 +78,7 @@ fn comparison(
 ) -> Result<Figure, StudyError> {
     let definition = &plan.definition;
     let mut series = vec![];
+    let mut bands = false;
     for (entry, description) in definition.algorithm.iter().enumerate() {
         let runs = curves.iter().filter(|c| c.run.entry == entry && c.run.environment == environment);
         let runs: Vec<_> = runs.map(|curve| curve.points(definition.horizontal)).collect();
@@ -95,6 +96,7 @@ fn comparison(
             }
         };
         let column = |part: fn(&Estimate) -> f64| band.iter().map(part).collect::<Vec<_>>();
+        bands |= on_grid.len() > 1;
         let line = Series::line(&description.label, grid, column(|estimate| estimate.value));
         series.push(match on_grid.len() {
             1 => line,
@@ -115,7 +117,7 @@ fn comparison(
         x_label: x_label.to_owned(),
         y_label: format!("return (mean of {} trajectories)", definition.smoothing),
         series,
-        band_label: band_label(definition.interval),
+        band_label: if bands { band_label(definition.interval) } else { String::new() },
         reference_lines,
         ..Figure::default()
     })

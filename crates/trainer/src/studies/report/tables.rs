@@ -337,15 +337,22 @@ fn legend(plan: &Plan) -> String {
         Interval::Bootstrap => ("interquartile mean", "95% bootstrap interval"),
         Interval::StudentT => ("mean", "95% Student interval"),
     };
-    format!(
+    let reference = definition.reference();
+    let mut text = format!(
         "Over runs: {statistic} [{kind}]. Final return: mean over the last tenth of the iterations. Mean return: area \
-         under the curve over fresh trajectories. P(improvement): that a run's mean return exceeds one of {}. Trajectories to the \
-         threshold: until the mean return of the last {} fresh trajectories reaches it (interquartile mean; inf where too \
-         many runs never did). Saving: how many times fewer they are than those of {}.\n",
-        definition.reference(),
-        definition.smoothing,
-        definition.reference(),
-    )
+         under the curve over fresh trajectories. P(improvement): that a run's mean return exceeds one of {reference}."
+    );
+    if definition.threshold.is_some() {
+        let _ = write!(
+            text,
+            " Trajectories to the threshold: until the mean return of the last {} fresh trajectories reaches it \
+             (interquartile mean; inf where too many runs never did). Saving: how many times fewer they are than those of \
+             {reference}.",
+            definition.smoothing
+        );
+    }
+    text.push('\n');
+    text
 }
 
 fn interval(Estimate { value, lower, upper }: Estimate, digits: usize) -> String {
