@@ -19,6 +19,7 @@ mod coefficients;
 mod correction;
 mod diagnostics;
 mod divergence;
+pub mod host;
 mod numeric;
 mod ratio;
 mod returns;

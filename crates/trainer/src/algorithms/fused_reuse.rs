@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Tensor, TensorData};
-use estimator::log_second_moment;
+use estimator::Diagnostics;
 use policy_nets::fused::{self, FusedNetwork, TrajectoryStatistics, Workspace};
 use policy_nets::{Deviation, GaussianPolicy};
 
@@ -18,8 +18,7 @@ use crate::threads::Threads;
 use crate::trajectories::{BatchShape, Trajectories};
 use crate::window::ReturnRule;
 
-/// `sum_ij w_ij g(tau_ij)` over the window, by the fused kernels. Weights are the estimator's own functions, over
-/// `[window, batch]` only.
+/// `sum_ij w_ij g(tau_ij)` over the window, by the fused kernels. Weights are the estimator's functions on the host.
 #[derive(Debug)]
 pub struct FusedReuse {
     window: HostWindow,
@@ -81,25 +80,20 @@ impl Algorithm for FusedReuse {
         network.load(&as_f32(&state.mean_parameters));
         let log_std = as_f32(&state.log_std);
 
-        let (weighting, device, workspace) = (&self.weighting, &self.device, &mut self.workspace);
-        let mut diagnostics = None;
+        let (weighting, workspace) = (&self.weighting, &mut self.workspace);
+        let (mut log_ratio, mut weights, mut packed) = (vec![], vec![], vec![]);
         let mut weighing = Duration::ZERO;
         let window = &self.window;
         let weigh = |statistics: &[TrajectoryStatistics]| {
             let start = Instant::now();
-            let column = |value: fn(&TrajectoryStatistics) -> f64| {
-                // Infinite divergences become the estimator's sentinel; NaN stays, for the trainer to name.
-                let bounded =
-                    |value: f64| if value > -estimator::LOG_ZERO { -estimator::LOG_ZERO } else { value };
-                let values: Vec<f64> = statistics.iter().map(|row| bounded(value(row))).collect();
-                Tensor::<2>::from_data(TensorData::new(values, shape), device)
-            };
-            let (weights, report) = weighting
-                .weigh(column(|row| row.log_ratio), || log_second_moment(column(|row| row.divergence)));
-            diagnostics = Some(report);
-            let weights = weights.into_data().iter::<f64>().collect();
+            // Infinite divergences become the estimator's sentinel; NaN stays, for the trainer to name.
+            let bounded =
+                |value: f64| if value > -estimator::LOG_ZERO { -estimator::LOG_ZERO } else { value };
+            log_ratio = statistics.iter().map(|row| bounded(row.log_ratio)).collect();
+            let exponents: Vec<f64> = statistics.iter().map(|row| bounded(row.divergence)).collect();
+            (weights, packed) = weighting.weigh_on_host(&log_ratio, &exponents, shape[0]);
             weighing = start.elapsed();
-            Ok::<_, std::convert::Infallible>(weights)
+            Ok::<_, std::convert::Infallible>(weights.clone())
         };
         let trajectories: fused::Trajectories<'_> = window.trajectories();
         let network = &*network;
@@ -115,8 +109,13 @@ impl Algorithm for FusedReuse {
         }
         let length = gradient.mean.len();
         let gradient = Tensor::from_data(TensorData::new(gradient.mean, [length]), &self.device);
-        let diagnostics = diagnostics
-            .unwrap_or_else(|| estimator::Diagnostics::new(&Tensor::ones(shape, &self.device), None));
+        let packed_length = packed.len();
+        let packed = Tensor::from_data(TensorData::new(packed, [packed_length]), &self.device);
+        let matrix = |values: Vec<f64>| Tensor::<2>::from_data(TensorData::new(values, shape), &self.device);
+        let mut diagnostics = Diagnostics::from_packed(packed, matrix(weights));
+        if self.weighting != Weighting::Uniform {
+            diagnostics = diagnostics.with_log_ratio(matrix(log_ratio));
+        }
         Estimate { gradient, diagnostics, batches: shape[0], newest: self.window.newest() }
     }
 

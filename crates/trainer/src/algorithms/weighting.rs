@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 use estimator::{
-    CoefficientRule, Diagnostics, DivergenceEstimator, multiple_importance_weights, power_mean_weights,
+    CoefficientRule, Diagnostics, DivergenceEstimator, host, multiple_importance_weights, power_mean_weights,
     sample_log_second_moment,
 };
 
@@ -36,6 +36,17 @@ pub(super) struct DivergenceNoise {
 }
 
 impl DivergenceNoise {
+    fn add_on_host(self, log_second_moment: &mut [f64]) {
+        if self.deviation == 0.0 {
+            return;
+        }
+        let mut noise = vec![0.0; log_second_moment.len()];
+        self.streams.normals(Purpose::Algorithm, self.iteration, 0, 0, &mut noise);
+        for (value, noise) in log_second_moment.iter_mut().zip(noise) {
+            *value += self.deviation * f64::from(noise);
+        }
+    }
+
     fn add(self, log_second_moment: Tensor<1>) -> Tensor<1> {
         if self.deviation == 0.0 {
             return log_second_moment;
@@ -93,6 +104,43 @@ impl Weighting {
                 (noise.deviation == 0.0).then_some(WeightRule::PowerMean { rule, divergence, exponent })
             }
             Self::BalanceHeuristic => None,
+        }
+    }
+
+    /// Weights `[window, batch]` and their diagnostics as [`DiagnosticsReport::unpack`](estimator::DiagnosticsReport::unpack)
+    /// reads them, from the trajectories' log-ratios and exponents of the second moments, on the host.
+    pub(super) fn weigh_on_host(
+        &self,
+        log_ratio: &[f64],
+        exponents: &[f64],
+        window: usize,
+    ) -> (Vec<f64>, Vec<f64>) {
+        let batch = log_ratio.len() / window;
+        match *self {
+            Self::PowerMean { rule, divergence, exponent, noise } => {
+                let mut log_second_moment = match divergence {
+                    DivergenceEstimator::ClosedForm => host::log_second_moment(exponents, batch),
+                    DivergenceEstimator::Sample => {
+                        let exponents: Vec<f64> = log_ratio.iter().map(|ratio| -2.0 * ratio).collect();
+                        host::log_second_moment(&exponents, batch)
+                    }
+                };
+                noise.add_on_host(&mut log_second_moment);
+                let coefficients = host::coefficients(&rule, &log_second_moment, batch);
+                let weights = host::power_mean_weights(log_ratio, &coefficients, exponent);
+                let given = Some((log_second_moment.as_slice(), &coefficients));
+                let packed = host::packed_diagnostics(&weights, window, given);
+                (weights, packed)
+            }
+            Self::MultipleImportance | Self::Uniform | Self::BalanceHeuristic => {
+                let weights = if *self == Self::MultipleImportance {
+                    host::multiple_importance_weights(log_ratio)
+                } else {
+                    vec![1.0 / log_ratio.len() as f64; log_ratio.len()]
+                };
+                let packed = host::packed_diagnostics(&weights, window, None);
+                (weights, packed)
+            }
         }
     }
 

@@ -1,0 +1,231 @@
+//! The estimator's functions over `[window, batch]` as plain loops in double precision, for estimates whose statistics are
+//! on the host already: there a tensor operation takes longer than all the arithmetic.
+//!
+//! Every function is the one of the same name over tensors, and is tested against it; slices are row-major, `[window, batch]`
+//! or `[window]`. A NaN stays one.
+
+use crate::coefficients::{CoefficientRule, MixtureRule};
+use crate::numeric::LOG_ZERO;
+
+/// Weights are at most `exp` of this, which single precision holds.
+const LARGEST_EXPONENT: f64 = 80.0;
+
+/// Coefficients of every batch, as logarithms, `[window]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Coefficients {
+    /// `ln alpha_i`.
+    pub log_alpha: Vec<f64>,
+    /// `ln lambda_i`: at most 0.
+    pub log_lambda: Vec<f64>,
+}
+
+/// `ln D_i = ln( (1/N) sum_j exp(x_ij) )`, `[window]`, from the trajectories' `exponents`, `[window, batch]`
+/// ([`log_second_moment`](crate::log_second_moment())).
+pub fn log_second_moment(exponents: &[f64], batch: usize) -> Vec<f64> {
+    exponents.chunks_exact(batch).map(|row| log_sum_exp(row) - (batch as f64).ln()).collect()
+}
+
+/// The coefficients for `log_second_moment` (`[window]`) and batches of `batch` trajectories
+/// ([`CoefficientRule::coefficients`]).
+pub fn coefficients(rule: &CoefficientRule, log_second_moment: &[f64], batch: usize) -> Coefficients {
+    let window = log_second_moment.len();
+    let log_samples = ((window * batch) as f64).ln();
+    let uniform = || vec![-(window as f64).ln(); window];
+    match *rule {
+        CoefficientRule::Adaptive { scale } => {
+            let log_lambda =
+                |log_moment: &f64| (0.5 * (scale.ln() - log_samples - log_moment)).clamp(LOG_ZERO, 0.0);
+            Coefficients {
+                log_alpha: adaptive_log_alpha(log_second_moment),
+                log_lambda: log_second_moment.iter().map(log_lambda).collect(),
+            }
+        }
+        CoefficientRule::Theoretical { second_moment, delta, parameter_count } => {
+            let numerator = 4.0 * parameter_count as f64 * 6.0_f64.ln() - 4.0 * delta.ln();
+            let log_lambda = 0.5 * (numerator.ln() - 3.0_f64.ln() - second_moment.ln() - log_samples);
+            Coefficients { log_alpha: uniform(), log_lambda: vec![log_lambda.min(0.0); window] }
+        }
+        CoefficientRule::Fixed { lambda, mixture } => Coefficients {
+            log_alpha: match mixture {
+                MixtureRule::Uniform => uniform(),
+                MixtureRule::Adaptive => adaptive_log_alpha(log_second_moment),
+            },
+            log_lambda: vec![lambda.ln().max(LOG_ZERO); window],
+        },
+    }
+}
+
+/// Power-mean-corrected multiple importance weights, `[window, batch]`, from `log_ratio`, `[window, batch]`
+/// ([`power_mean_weights`](crate::power_mean_weights())).
+///
+/// # Panics
+/// When `exponent` is positive or not a number.
+pub fn power_mean_weights(log_ratio: &[f64], coefficients: &Coefficients, exponent: f64) -> Vec<f64> {
+    assert!(exponent <= 0.0, "the exponent of the power mean must not be positive, got {exponent}");
+    let batch = log_ratio.len() / coefficients.log_alpha.len();
+    let log_batch = (batch as f64).ln();
+    let mut weights = Vec::with_capacity(log_ratio.len());
+    for (row, (log_alpha, log_lambda)) in
+        log_ratio.chunks_exact(batch).zip(coefficients.log_alpha.iter().zip(&coefficients.log_lambda))
+    {
+        // ln(1 - lambda) without cancellation near 1.
+        let log_complement = (-log_lambda.exp_m1()).ln().max(LOG_ZERO);
+        for ratio in row {
+            let log_mean = if exponent == 0.0 {
+                ratio * log_lambda.exp_m1()
+            } else {
+                log_add_exp(log_complement - exponent * ratio, *log_lambda) / exponent
+            };
+            weights.push(saturating_exp(log_mean + log_alpha - log_batch));
+        }
+    }
+    weights
+}
+
+/// Uniform multiple importance weights ([`multiple_importance_weights`](crate::multiple_importance_weights())).
+pub fn multiple_importance_weights(log_ratio: &[f64]) -> Vec<f64> {
+    let log_samples = (log_ratio.len() as f64).ln();
+    log_ratio.iter().map(|ratio| saturating_exp(-ratio - log_samples)).collect()
+}
+
+/// Diagnostics of `weights` in the order that [`DiagnosticsReport::unpack`](crate::DiagnosticsReport::unpack) reads
+/// ([`Diagnostics::new`](crate::Diagnostics::new)); `coefficients` come with `ln D`.
+pub fn packed_diagnostics(
+    weights: &[f64],
+    window: usize,
+    coefficients: Option<(&[f64], &Coefficients)>,
+) -> Vec<f64> {
+    let floor = f64::MIN_POSITIVE;
+    let batch = weights.len() / window;
+    // `max` leaves a NaN out; the sums below do not.
+    let largest = weights.iter().copied().fold(floor, f64::max);
+    let scaled = |row: &[f64]| row.iter().map(|weight| weight / largest).sum::<f64>();
+    let squared = |row: &[f64]| row.iter().map(|weight| (weight / largest).powi(2)).sum::<f64>();
+    let sums: Vec<f64> = weights.chunks_exact(batch).map(scaled).collect();
+    let squares: Vec<f64> = weights.chunks_exact(batch).map(squared).collect();
+    let total: f64 = sums.iter().sum();
+    let mut packed = vec![
+        total.powi(2) / at_least(squares.iter().sum(), floor),
+        largest * weights.len() as f64 + 0.0 * total,
+    ];
+    packed.extend(sums.iter().zip(&squares).map(|(sum, squares)| sum.powi(2) / at_least(*squares, floor)));
+    packed.extend(sums.iter().map(|sum| sum / at_least(total, floor)));
+    if let Some((log_second_moment, coefficients)) = coefficients {
+        packed.extend(log_second_moment);
+        packed.extend(coefficients.log_alpha.iter().map(|value| value.exp()));
+        packed.extend(coefficients.log_lambda.iter().map(|value| value.exp()));
+    } else {
+        packed.extend(vec![0.0; window]);
+        packed.extend(vec![1.0 / window as f64; window]);
+        packed.extend(vec![0.0; window]);
+    }
+    packed
+}
+
+/// `ln softmax(-log D / 2)`.
+fn adaptive_log_alpha(log_second_moment: &[f64]) -> Vec<f64> {
+    let scores: Vec<f64> = log_second_moment.iter().map(|value| -0.5 * value).collect();
+    let normalizer = log_sum_exp(&scores);
+    scores.iter().map(|score| at_least(score - normalizer, LOG_ZERO)).collect()
+}
+
+fn log_sum_exp(values: &[f64]) -> f64 {
+    let largest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    values.iter().map(|value| (value - largest).exp()).sum::<f64>().ln() + largest
+}
+
+fn log_add_exp(left: f64, right: f64) -> f64 {
+    let (smaller, larger) = if left > right { (right, left) } else { (left, right) };
+    larger + (smaller - larger).exp().ln_1p()
+}
+
+fn saturating_exp(exponent: f64) -> f64 {
+    exponent.clamp(LOG_ZERO, LARGEST_EXPONENT).exp()
+}
+
+/// The larger of two numbers; a NaN stays one.
+fn at_least(value: f64, least: f64) -> f64 {
+    if value < least { least } else { value }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, Tensor, TensorData};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{Diagnostics, DiagnosticsReport};
+
+    fn tensor<const D: usize>(values: &[f64], shape: [usize; D]) -> Tensor<D> {
+        Tensor::from_data(TensorData::new(values.to_vec(), shape), &Device::default())
+    }
+
+    /// The tensors are in single precision, in which neither weights nor their squares vanish at the ranges below.
+    fn assert_close<const D: usize>(found: &[f64], expected: Tensor<D>, what: &str) {
+        let expected: Vec<f64> = expected.into_data().iter::<f64>().collect();
+        assert_eq!(found.len(), expected.len(), "{what}");
+        for (found, expected) in found.iter().zip(&expected) {
+            let close = (found - expected).abs() <= 5e-4 * expected.abs() + 1e-30;
+            assert!(close, "{what}: {found:e}, tensors {expected:e}");
+        }
+    }
+
+    const RULES: [CoefficientRule; 6] = [
+        CoefficientRule::Adaptive { scale: 1.0 },
+        CoefficientRule::Adaptive { scale: 50.0 },
+        CoefficientRule::Theoretical { second_moment: 50.0, delta: 0.2, parameter_count: 9 },
+        CoefficientRule::Fixed { lambda: 0.3, mixture: MixtureRule::Uniform },
+        CoefficientRule::Fixed { lambda: 1.0, mixture: MixtureRule::Adaptive },
+        CoefficientRule::Fixed { lambda: 0.0, mixture: MixtureRule::Uniform },
+    ];
+
+    proptest! {
+        #[test]
+        fn every_function_is_that_over_tensors(
+            log_ratio in proptest::collection::vec(-10.0..10.0, 12),
+            exponents in proptest::collection::vec(0.0..30.0, 12),
+            infinite in 0_usize..4,
+            rule in proptest::sample::select(RULES.to_vec()),
+            exponent in proptest::sample::select(vec![-1.0, -0.5, -2.0, 0.0]),
+        ) {
+            let (mut exponents, log_ratio): (Vec<f64>, Vec<f64>) = (exponents, log_ratio);
+            if infinite < 3 {
+                exponents[infinite * 4] = -LOG_ZERO;
+            }
+            let moments = log_second_moment(&exponents, 4);
+            let expected_moments = crate::log_second_moment(tensor(&exponents, [3, 4]));
+            assert_close(&moments, expected_moments.clone(), "second moments");
+            let found = coefficients(&rule, &moments, 4);
+            let expected = rule.coefficients(expected_moments.clone(), 4);
+            let exp = |values: &[f64]| values.iter().map(|value| value.exp()).collect::<Vec<_>>();
+            assert_close(&exp(&found.log_alpha), expected.log_alpha.clone().exp(), "alpha");
+            assert_close(&exp(&found.log_lambda), expected.log_lambda.clone().exp(), "lambda");
+            let weights = power_mean_weights(&log_ratio, &found, exponent);
+            let expected_weights = crate::power_mean_weights(tensor(&log_ratio, [3, 4]), &expected, exponent);
+            assert_close(&weights, expected_weights.clone(), "weights");
+            let report = Diagnostics::new(&expected_weights, Some((&expected_moments, &expected))).packed();
+            assert_close(&packed_diagnostics(&weights, 3, Some((&moments, &found))), report, "diagnostics");
+
+            let weights = multiple_importance_weights(&log_ratio);
+            let expected_weights = crate::multiple_importance_weights(tensor(&log_ratio, [3, 4]));
+            assert_close(&weights, expected_weights.clone(), "multiple importance");
+            let report = Diagnostics::new(&expected_weights, None).packed();
+            assert_close(&packed_diagnostics(&weights, 3, None), report, "diagnostics without coefficients");
+        }
+    }
+
+    #[test]
+    fn a_nan_reaches_the_weights_and_the_diagnostics() {
+        let rule = CoefficientRule::Adaptive { scale: 1.0 };
+        let found = coefficients(&rule, &log_second_moment(&[0.0, f64::NAN, 1.0, 2.0], 2), 2);
+        assert!(found.log_alpha.iter().all(|value| value.is_nan()));
+        let found = coefficients(&rule, &[0.0, 1.0], 2);
+        let weights = power_mean_weights(&[0.0, f64::NAN, 1.0, 2.0], &found, -1.0);
+        assert_eq!(
+            weights.iter().map(|weight| weight.is_nan()).collect::<Vec<_>>(),
+            [false, true, false, false]
+        );
+        let report = DiagnosticsReport::unpack(&packed_diagnostics(&weights, 2, None), 2);
+        assert!(report.effective_sample_size.is_nan() && report.largest_weight.is_nan());
+    }
+}
