@@ -87,6 +87,12 @@ fn measure(criterion: &mut Criterion, device: &SelectedDevice, threads: &Threads
             let estimate = fused.estimate(policy, &[], &mut Phases::default());
             black_box(estimate.gradient.into_data());
         });
+    } else {
+        stage("device-gradient", |stages| {
+            let Prepared { policy, device: Some(kernels), .. } = &mut stages.prepared else { return };
+            let estimate = kernels.estimate(policy, &[], &mut Phases::default());
+            black_box(estimate.gradient.into_data());
+        });
     }
     group.finish();
 }

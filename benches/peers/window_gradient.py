@@ -102,7 +102,7 @@ def compare(size, threads, options, writer):
             name = f"{contender.name} ({contender.version})"
             print(
                 f"| {name} | {1e3 * statistics.median(own):.3f} | {1e3 * min(own):.3f} to {1e3 * max(own):.3f} "
-                f"| {statistics.median(ratios):.2f} | {min(ratios):.2f} to {max(ratios):.2f} | {error:.0e} |",
+                f"| {statistics.median(ratios):.2f} | {min(ratios):.2f} to {max(ratios):.2f} | {error:.1e} |",
                 flush=True,
             )
             contender.end()

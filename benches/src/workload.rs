@@ -2,8 +2,12 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use policy_nets::{Activation, Architecture, Deviation, GaussianPolicy, Initialization, PolicyState};
+#[cfg(all(any(feature = "wgpu", feature = "cuda"), not(feature = "fusion")))]
+use trainer::algorithms::DeviceReuse;
 use trainer::algorithms::{Algorithm, FusedReuse, TrajectoryReuse};
 use trainer::config::{AlgorithmConfig, PowerMeanConfig};
+#[cfg(all(any(feature = "wgpu", feature = "cuda"), not(feature = "fusion")))]
+use trainer::config::{PolicyConfig, Source, load};
 use trainer::device::SelectedDevice;
 use trainer::phases::Phases;
 use trainer::random::{Purpose, Streams};
@@ -75,6 +79,8 @@ pub struct Prepared {
     pub tensor_operations: TrajectoryReuse,
     /// RT-PG by the fused kernels, on the CPU.
     pub fused: Option<FusedReuse>,
+    /// RT-PG by the fused kernels, on a GPU.
+    pub device: Option<Box<dyn Algorithm>>,
 }
 
 impl Workload {
@@ -106,6 +112,8 @@ impl Workload {
         let parameter_count = target.flat_parameters().len();
         let config = AlgorithmConfig::RtPg(self.algorithm());
         let is_host = device.is_host();
+        let mut kernels =
+            (!is_host).then(|| self.device_kernels(shape, parameter_count, &device.device)).flatten();
         let device = &device.device;
         let policy = GaussianPolicy::from_state(&target, device);
         let mut window = Window::new(self.window, shape, device);
@@ -119,8 +127,37 @@ impl Workload {
             if let Some(fused) = &mut fused {
                 fused.estimate(&policy, &batch, &mut Phases::default());
             }
+            if let Some(kernels) = &mut kernels {
+                kernels.estimate(&policy, &batch, &mut Phases::default());
+            }
         }
-        Prepared { policy, window, tensor_operations, fused }
+        Prepared { policy, window, tensor_operations, fused, device: kernels }
+    }
+
+    /// The GPU's kernels, when this build has them.
+    #[cfg(all(any(feature = "wgpu", feature = "cuda"), not(feature = "fusion")))]
+    fn device_kernels(
+        &self,
+        shape: BatchShape,
+        parameter_count: usize,
+        device: &Device,
+    ) -> Option<Box<dyn Algorithm>> {
+        let mut config = load(&Source::Preset("cartpole".to_owned()), &[]).ok()?;
+        config.algorithm = AlgorithmConfig::RtPg(self.algorithm());
+        config.policy = PolicyConfig { hidden: self.hidden.to_vec(), bias: true, ..PolicyConfig::default() };
+        match DeviceReuse::new(&config, shape, parameter_count, device) {
+            Ok(kernels) => Some(Box::new(kernels)),
+            Err(reason) => {
+                eprintln!("skipped: device-gradient: {reason}");
+                None
+            }
+        }
+    }
+
+    #[cfg(not(all(any(feature = "wgpu", feature = "cuda"), not(feature = "fusion"))))]
+    #[expect(clippy::unused_self, reason = "the other version reads it")]
+    fn device_kernels(&self, _: BatchShape, _: usize, _: &Device) -> Option<Box<dyn Algorithm>> {
+        None
     }
 
     fn policy(&self, streams: Streams) -> PolicyState {

@@ -27,7 +27,7 @@
 use rand::{Rng, RngExt};
 
 use crate::drawing::{Scene, classic};
-use crate::{Environment, StepError, Transition, contract};
+use crate::{BuiltIn, Dynamics, Environment, Outcome, Real, StepError, Transition, contract};
 
 /// Name in the registry.
 pub const NAME: &str = "cartpole";
@@ -63,29 +63,33 @@ const TOTAL_MASS: f64 = CART_MASS + POLE_MASS;
 const POLE_MASS_LENGTH: f64 = POLE_MASS * POLE_HALF_LENGTH;
 
 /// Cart position, cart velocity, pole angle, pole angular velocity.
-pub type State = [f64; OBSERVATION_SIZE];
+pub type State<R = f64> = [R; OBSERVATION_SIZE];
 /// The force on the cart.
-pub type Action = [f64; ACTION_SIZE];
+pub type Action<R = f64> = [R; ACTION_SIZE];
 
 /// The state one [`TIME_STEP`] later.
-pub fn dynamics([position, velocity, angle, angular_velocity]: State, [action]: Action) -> State {
+pub fn dynamics<R: Real>(
+    [position, velocity, angle, angular_velocity]: State<R>,
+    [action]: Action<R>,
+) -> State<R> {
+    let c = R::constant;
     let force = action.clamp(-MAX_FORCE, MAX_FORCE);
     let (sin, cos) = angle.sin_cos();
-    let push = (force + POLE_MASS_LENGTH * angular_velocity * angular_velocity * sin) / TOTAL_MASS;
-    let angular_acceleration =
-        (GRAVITY * sin - push * cos) / (POLE_HALF_LENGTH * (4.0 / 3.0 - POLE_MASS * cos * cos / TOTAL_MASS));
-    let acceleration = push - POLE_MASS_LENGTH * angular_acceleration * cos / TOTAL_MASS;
+    let push = (force + c(POLE_MASS_LENGTH) * angular_velocity * angular_velocity * sin) / TOTAL_MASS;
+    let angular_acceleration = (c(GRAVITY) * sin - push * cos)
+        / (c(POLE_HALF_LENGTH) * (c(4.0 / 3.0) - c(POLE_MASS) * cos * cos / TOTAL_MASS));
+    let acceleration = push - c(POLE_MASS_LENGTH) * angular_acceleration * cos / TOTAL_MASS;
     [
-        position + TIME_STEP * velocity,
-        velocity + TIME_STEP * acceleration,
-        angle + TIME_STEP * angular_velocity,
-        angular_velocity + TIME_STEP * angular_acceleration,
+        position + c(TIME_STEP) * velocity,
+        velocity + c(TIME_STEP) * acceleration,
+        angle + c(TIME_STEP) * angular_velocity,
+        angular_velocity + c(TIME_STEP) * angular_acceleration,
     ]
 }
 
 /// Whether a trajectory ends in `state`.
-pub fn is_terminal([position, _, angle, _]: State) -> bool {
-    position.abs() > MAX_POSITION || angle.abs() > MAX_ANGLE
+pub fn is_terminal<R: Real>([position, _, angle, _]: State<R>) -> R::Truth {
+    position.abs().is_greater(MAX_POSITION) | angle.abs().is_greater(MAX_ANGLE)
 }
 
 /// The environment; see the [module](self) for its definition.
@@ -99,6 +103,21 @@ impl ContinuousCartPole {
     /// An environment that waits for its first reset.
     pub const fn new() -> Self {
         Self { state: None }
+    }
+}
+
+impl Dynamics<OBSERVATION_SIZE, OBSERVATION_SIZE, ACTION_SIZE> for ContinuousCartPole {
+    fn reset<R: Real>(mut uniform: impl FnMut(f64, f64) -> R) -> State<R> {
+        std::array::from_fn(|_| uniform(-RESET_BOUND, RESET_BOUND))
+    }
+
+    fn observe<R: Real>(state: State<R>) -> State<R> {
+        state
+    }
+
+    fn step<R: Real>(state: State<R>, action: Action<R>) -> Outcome<R, OBSERVATION_SIZE> {
+        let next = dynamics(state, action);
+        Outcome { next, reward: R::constant(REWARD), terminated: is_terminal(next) }
     }
 }
 
@@ -116,7 +135,7 @@ impl Environment for ContinuousCartPole {
     }
 
     fn reset(&mut self, random: &mut dyn Rng, observation: &mut [f64]) {
-        let state: State = std::array::from_fn(|_| random.random_range(-RESET_BOUND..RESET_BOUND));
+        let state = <Self as Dynamics<_, _, _>>::reset(|low, high| random.random_range(low..high));
         contract::write(NAME, observation, &state);
         self.state = Some(state);
     }
@@ -128,11 +147,14 @@ impl Environment for ContinuousCartPole {
         observation: &mut [f64],
     ) -> Result<Transition, StepError> {
         let (state, action) = contract::admit(NAME, self.state, action)?;
-        let next = dynamics(state, action);
-        let terminated = is_terminal(next);
+        let Outcome { next, reward, terminated } = <Self as Dynamics<_, _, _>>::step(state, action);
         contract::write(NAME, observation, &next);
         self.state = (!terminated).then_some(next);
-        Ok(Transition { reward: REWARD, terminated })
+        Ok(Transition { reward, terminated })
+    }
+
+    fn built_in(&self) -> Option<BuiltIn> {
+        Some(BuiltIn::CartPole)
     }
 
     fn draw(&self, scene: &mut Scene) {

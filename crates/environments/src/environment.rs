@@ -2,6 +2,7 @@
 
 use rand::Rng;
 
+use crate::BuiltIn;
 use crate::drawing::Scene;
 
 /// What one step returns beside the next observation.
@@ -156,6 +157,12 @@ pub trait Environment: Send {
         random: &mut dyn Rng,
         observation: &mut [f64],
     ) -> Result<Transition, StepError>;
+
+    /// Which of this crate's [`Dynamics`](crate::Dynamics) it follows, if it does: a kernel that computes them may then
+    /// take its place.
+    fn built_in(&self) -> Option<BuiltIn> {
+        None
+    }
 
     /// Adds a picture of the present state to an empty scene: shapes, what lies behind them, where the camera looks.
     ///

@@ -5,6 +5,8 @@
 //!
 //! Each environment computed here is a module of the same shape: its task, units, dynamics, reset, reward, end, source;
 //! its constants; the dynamics as a pure function `dynamics(state, action)`; and the type that implements the trait.
+//! These functions are generic over the number type [`Real`]: through the trait [`Dynamics`] a GPU kernel computes what
+//! they say, without a second text.
 //!
 //! All randomness enters through the generator that the caller passes to [`Environment::reset`] and
 //! [`Environment::step`]: an environment owns no generator, so a trajectory is a function of the caller's stream
@@ -14,17 +16,21 @@ pub mod batch;
 pub mod cart_pole;
 mod contract;
 pub mod drawing;
+mod dynamics;
 mod environment;
 pub mod linear_quadratic;
 pub mod mountain_car;
 #[cfg(feature = "mujoco")]
 pub mod mujoco;
 pub mod pendulum;
+mod real;
 pub mod registry;
 #[cfg(test)]
 mod testing;
 
+pub use dynamics::{BuiltIn, Dynamics, Outcome};
 pub use environment::{Environment, StepError, Transition};
+pub use real::Real;
 
 /// The code in the README, as a documentation test.
 #[cfg(doctest)]

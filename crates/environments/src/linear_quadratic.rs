@@ -18,7 +18,7 @@
 use rand::{Rng, RngExt};
 
 use crate::drawing::{Scene, classic};
-use crate::{Environment, StepError, Transition, contract};
+use crate::{BuiltIn, Dynamics, Environment, Outcome, Real, StepError, Transition, contract};
 
 pub mod optimum;
 
@@ -43,23 +43,24 @@ pub const ACTION_COST: [f64; 2] = [0.1, 0.9];
 pub const RESET_BOUND: f64 = 3.0;
 
 /// The state `s`.
-pub type State = [f64; OBSERVATION_SIZE];
+pub type State<R = f64> = [R; OBSERVATION_SIZE];
 /// The action `a`.
-pub type Action = [f64; ACTION_SIZE];
+pub type Action<R = f64> = [R; ACTION_SIZE];
 
 /// The state after a step.
-pub fn dynamics(state: State, action: Action) -> State {
-    std::array::from_fn(|d| STATE_DYNAMICS[d] * state[d] + ACTION_DYNAMICS[d] * action[d])
+pub fn dynamics<R: Real>(state: State<R>, action: Action<R>) -> State<R> {
+    let c = R::constant;
+    std::array::from_fn(|d| c(STATE_DYNAMICS[d]) * state[d] + c(ACTION_DYNAMICS[d]) * action[d])
 }
 
 /// The reward of a step from `state`.
-pub fn reward(state: State, action: Action) -> f64 {
+pub fn reward<R: Real>(state: State<R>, action: Action<R>) -> R {
     -weighted_square(STATE_COST, state) - weighted_square(ACTION_COST, action)
 }
 
 /// `xᵀ diag(weights) x`.
-fn weighted_square(weights: [f64; 2], x: [f64; 2]) -> f64 {
-    weights[0] * x[0] * x[0] + weights[1] * x[1] * x[1]
+fn weighted_square<R: Real>(weights: [f64; 2], x: [R; 2]) -> R {
+    R::constant(weights[0]) * x[0] * x[0] + R::constant(weights[1]) * x[1] * x[1]
 }
 
 /// The environment; see the [module](self) for its definition.
@@ -73,6 +74,21 @@ impl LinearQuadratic {
     /// An environment that waits for its first reset.
     pub const fn new() -> Self {
         Self { state: None }
+    }
+}
+
+impl Dynamics<OBSERVATION_SIZE, OBSERVATION_SIZE, ACTION_SIZE> for LinearQuadratic {
+    fn reset<R: Real>(mut uniform: impl FnMut(f64, f64) -> R) -> State<R> {
+        std::array::from_fn(|_| uniform(-RESET_BOUND, RESET_BOUND))
+    }
+
+    fn observe<R: Real>(state: State<R>) -> State<R> {
+        state
+    }
+
+    fn step<R: Real>(state: State<R>, action: Action<R>) -> Outcome<R, OBSERVATION_SIZE> {
+        let next = dynamics(state, action);
+        Outcome { next, reward: reward(state, action), terminated: false.into() }
     }
 }
 
@@ -90,7 +106,7 @@ impl Environment for LinearQuadratic {
     }
 
     fn reset(&mut self, random: &mut dyn Rng, observation: &mut [f64]) {
-        let state: State = std::array::from_fn(|_| random.random_range(-RESET_BOUND..RESET_BOUND));
+        let state = <Self as Dynamics<_, _, _>>::reset(|low, high| random.random_range(low..high));
         contract::write(NAME, observation, &state);
         self.state = Some(state);
     }
@@ -102,14 +118,18 @@ impl Environment for LinearQuadratic {
         observation: &mut [f64],
     ) -> Result<Transition, StepError> {
         let (state, action) = contract::admit(NAME, self.state, action)?;
-        let (next, reward) = (dynamics(state, action), reward(state, action));
+        let Outcome { next, reward, terminated } = <Self as Dynamics<_, _, _>>::step(state, action);
         // A failed check ends the trajectory.
         self.state = None;
         contract::check_finite(NAME, "the reward", &[reward])?;
         contract::check_finite(NAME, "the state", &next)?;
         contract::write(NAME, observation, &next);
         self.state = Some(next);
-        Ok(Transition { reward, terminated: false })
+        Ok(Transition { reward, terminated })
+    }
+
+    fn built_in(&self) -> Option<BuiltIn> {
+        Some(BuiltIn::LinearQuadratic)
     }
 
     fn draw(&self, scene: &mut Scene) {

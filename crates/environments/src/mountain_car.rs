@@ -24,7 +24,7 @@
 use rand::{Rng, RngExt};
 
 use crate::drawing::{Scene, classic};
-use crate::{Environment, StepError, Transition, contract};
+use crate::{BuiltIn, Dynamics, Environment, Outcome, Real, StepError, Transition, contract};
 
 /// Name in the registry.
 pub const NAME: &str = "mountain-car";
@@ -57,29 +57,31 @@ pub const ACTION_COST: f64 = 0.1;
 pub const RESET_POSITION: [f64; 2] = [-0.6, -0.4];
 
 /// Position and velocity.
-pub type State = [f64; OBSERVATION_SIZE];
+pub type State<R = f64> = [R; OBSERVATION_SIZE];
 /// The throttle.
-pub type Action = [f64; ACTION_SIZE];
+pub type Action<R = f64> = [R; ACTION_SIZE];
 
 /// The state after a step.
-pub fn dynamics([position, velocity]: State, [action]: Action) -> State {
+pub fn dynamics<R: Real>([position, velocity]: State<R>, [action]: Action<R>) -> State<R> {
+    let c = R::constant;
     let throttle = action.clamp(-MAX_THROTTLE, MAX_THROTTLE);
-    let acceleration = throttle * POWER - GRAVITY * (3.0 * position).cos();
+    let acceleration = throttle * POWER - c(GRAVITY) * (c(3.0) * position).cos();
     let velocity = (velocity + acceleration).clamp(-MAX_SPEED, MAX_SPEED);
     let position = (position + velocity).clamp(MIN_POSITION, MAX_POSITION);
-    let stopped = position == MIN_POSITION && velocity < 0.0;
-    [position, if stopped { 0.0 } else { velocity }]
+    let stopped = position.is_at_most(MIN_POSITION) & velocity.is_less(0.0);
+    [position, R::select(stopped, c(0.0), velocity)]
 }
 
 /// Whether a trajectory ends in `state`, at the goal.
-pub fn is_terminal([position, velocity]: State) -> bool {
-    position >= GOAL_POSITION && velocity >= 0.0
+pub fn is_terminal<R: Real>([position, velocity]: State<R>) -> R::Truth {
+    position.is_at_least(GOAL_POSITION) & velocity.is_at_least(0.0)
 }
 
 /// The reward of a step that led to the state `next`.
-pub fn reward([action]: Action, next: State) -> f64 {
-    let goal = if is_terminal(next) { GOAL_REWARD } else { 0.0 };
-    goal - ACTION_COST * action * action
+pub fn reward<R: Real>([action]: Action<R>, next: State<R>) -> R {
+    let c = R::constant;
+    let goal = R::select(is_terminal(next), c(GOAL_REWARD), c(0.0));
+    goal - c(ACTION_COST) * action * action
 }
 
 /// The environment; see the [module](self) for its definition.
@@ -93,6 +95,22 @@ impl ContinuousMountainCar {
     /// An environment that waits for its first reset.
     pub const fn new() -> Self {
         Self { state: None }
+    }
+}
+
+impl Dynamics<OBSERVATION_SIZE, OBSERVATION_SIZE, ACTION_SIZE> for ContinuousMountainCar {
+    fn reset<R: Real>(mut uniform: impl FnMut(f64, f64) -> R) -> State<R> {
+        let [low, high] = RESET_POSITION;
+        [uniform(low, high), R::constant(0.0)]
+    }
+
+    fn observe<R: Real>(state: State<R>) -> State<R> {
+        state
+    }
+
+    fn step<R: Real>(state: State<R>, action: Action<R>) -> Outcome<R, OBSERVATION_SIZE> {
+        let next = dynamics(state, action);
+        Outcome { next, reward: reward(action, next), terminated: is_terminal(next) }
     }
 }
 
@@ -110,8 +128,7 @@ impl Environment for ContinuousMountainCar {
     }
 
     fn reset(&mut self, random: &mut dyn Rng, observation: &mut [f64]) {
-        let [low, high] = RESET_POSITION;
-        let state = [random.random_range(low..high), 0.0];
+        let state = <Self as Dynamics<_, _, _>>::reset(|low, high| random.random_range(low..high));
         contract::write(NAME, observation, &state);
         self.state = Some(state);
     }
@@ -123,14 +140,17 @@ impl Environment for ContinuousMountainCar {
         observation: &mut [f64],
     ) -> Result<Transition, StepError> {
         let (state, action) = contract::admit(NAME, self.state, action)?;
-        let next = dynamics(state, action);
-        let (reward, terminated) = (reward(action, next), is_terminal(next));
+        let Outcome { next, reward, terminated } = <Self as Dynamics<_, _, _>>::step(state, action);
         // A failed check ends the trajectory.
         self.state = None;
         contract::check_finite(NAME, "the reward", &[reward])?;
         contract::write(NAME, observation, &next);
         self.state = (!terminated).then_some(next);
         Ok(Transition { reward, terminated })
+    }
+
+    fn built_in(&self) -> Option<BuiltIn> {
+        Some(BuiltIn::MountainCar)
     }
 
     fn draw(&self, scene: &mut Scene) {

@@ -24,7 +24,7 @@ use std::f64::consts::PI;
 use rand::{Rng, RngExt};
 
 use crate::drawing::{Scene, classic};
-use crate::{Environment, StepError, Transition, contract};
+use crate::{BuiltIn, Dynamics, Environment, Outcome, Real, StepError, Transition, contract};
 
 /// Name in the registry.
 pub const NAME: &str = "pendulum";
@@ -53,32 +53,35 @@ pub const RESET_ANGLE: f64 = PI;
 pub const RESET_SPEED: f64 = 1.0;
 
 /// Angle and angular velocity.
-pub type State = [f64; 2];
+pub type State<R = f64> = [R; 2];
 /// The torque on the rod.
-pub type Action = [f64; ACTION_SIZE];
+pub type Action<R = f64> = [R; ACTION_SIZE];
 
 /// The state one [`TIME_STEP`] later.
-pub fn dynamics([angle, speed]: State, [action]: Action) -> State {
+pub fn dynamics<R: Real>([angle, speed]: State<R>, [action]: Action<R>) -> State<R> {
+    let c = R::constant;
     let torque = action.clamp(-MAX_TORQUE, MAX_TORQUE);
-    let acceleration = 3.0 * GRAVITY / (2.0 * LENGTH) * angle.sin() + 3.0 / (MASS * LENGTH * LENGTH) * torque;
+    let acceleration =
+        c(3.0 * GRAVITY / (2.0 * LENGTH)) * angle.sin() + c(3.0 / (MASS * LENGTH * LENGTH)) * torque;
     let speed = (speed + acceleration * TIME_STEP).clamp(-MAX_SPEED, MAX_SPEED);
     [angle + speed * TIME_STEP, speed]
 }
 
 /// The reward of a step from `state`.
-pub fn reward([angle, speed]: State, [action]: Action) -> f64 {
+pub fn reward<R: Real>([angle, speed]: State<R>, [action]: Action<R>) -> R {
+    let c = R::constant;
     let torque = action.clamp(-MAX_TORQUE, MAX_TORQUE);
     let angle = wrap(angle);
-    -(angle * angle + 0.1 * speed * speed + 0.001 * torque * torque)
+    -(angle * angle + c(0.1) * speed * speed + c(0.001) * torque * torque)
 }
 
 /// The observation of `state`.
-pub fn observe([angle, speed]: State) -> [f64; OBSERVATION_SIZE] {
+pub fn observe<R: Real>([angle, speed]: State<R>) -> [R; OBSERVATION_SIZE] {
     [angle.cos(), angle.sin(), speed]
 }
 
 /// The same angle in `[-π, π)`.
-pub fn wrap(angle: f64) -> f64 {
+pub fn wrap<R: Real>(angle: R) -> R {
     (angle + PI).rem_euclid(2.0 * PI) - PI
 }
 
@@ -96,6 +99,21 @@ impl Pendulum {
     }
 }
 
+impl Dynamics<2, OBSERVATION_SIZE, ACTION_SIZE> for Pendulum {
+    fn reset<R: Real>(mut uniform: impl FnMut(f64, f64) -> R) -> State<R> {
+        [uniform(-RESET_ANGLE, RESET_ANGLE), uniform(-RESET_SPEED, RESET_SPEED)]
+    }
+
+    fn observe<R: Real>(state: State<R>) -> [R; OBSERVATION_SIZE] {
+        observe(state)
+    }
+
+    fn step<R: Real>(state: State<R>, action: Action<R>) -> Outcome<R, 2> {
+        let next = dynamics(state, action);
+        Outcome { next, reward: reward(state, action), terminated: false.into() }
+    }
+}
+
 impl Environment for Pendulum {
     fn name(&self) -> &'static str {
         NAME
@@ -110,8 +128,7 @@ impl Environment for Pendulum {
     }
 
     fn reset(&mut self, random: &mut dyn Rng, observation: &mut [f64]) {
-        let state =
-            [random.random_range(-RESET_ANGLE..RESET_ANGLE), random.random_range(-RESET_SPEED..RESET_SPEED)];
+        let state = <Self as Dynamics<_, _, _>>::reset(|low, high| random.random_range(low..high));
         contract::write(NAME, observation, &observe(state));
         self.state = Some(state);
     }
@@ -123,10 +140,14 @@ impl Environment for Pendulum {
         observation: &mut [f64],
     ) -> Result<Transition, StepError> {
         let (state, action) = contract::admit(NAME, self.state, action)?;
-        let next = dynamics(state, action);
+        let Outcome { next, reward, terminated } = <Self as Dynamics<_, _, _>>::step(state, action);
         contract::write(NAME, observation, &observe(next));
         self.state = Some(next);
-        Ok(Transition { reward: reward(state, action), terminated: false })
+        Ok(Transition { reward, terminated })
+    }
+
+    fn built_in(&self) -> Option<BuiltIn> {
+        Some(BuiltIn::Pendulum)
     }
 
     fn draw(&self, scene: &mut Scene) {

@@ -82,6 +82,17 @@ impl Diagnostics {
         self.log_ratio.clone()
     }
 
+    /// Diagnostics of `weights` (`[window, batch]`) that were computed elsewhere: the values that
+    /// [`DiagnosticsReport::unpack`] reads.
+    ///
+    /// # Panics
+    /// When there are other than [`DiagnosticsReport::packed_len`] values.
+    pub fn from_packed(packed: Tensor<1>, weights: Tensor<2>) -> Self {
+        let [window, _] = weights.dims();
+        assert_eq!(packed.dims(), [DiagnosticsReport::packed_len(window)], "values of {window} batches");
+        Self { window, packed, weights, log_ratio: None }
+    }
+
     /// All values in one tensor, for a transfer together with others; [`DiagnosticsReport::unpack`] reads it.
     pub fn packed(&self) -> Tensor<1> {
         self.packed.clone()

@@ -94,6 +94,11 @@ impl GaussianPolicy {
                 parameters.slice_assign(split.., log_std)
             }
         };
+        self.set_projected_parameters(parameters);
+    }
+
+    /// Replaces the flat trainable vector by one whose learned log-deviation, if any, is within its bounds.
+    pub fn set_projected_parameters(&mut self, parameters: Tensor<1>) {
         self.parameters = Param::from_tensor(parameters);
     }
 

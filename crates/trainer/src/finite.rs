@@ -1,7 +1,7 @@
 //! The one place where the numbers behind an update are checked.
 //!
 //! [`check_batches`] looks at fresh trajectories on the host, whatever sampled them, before an algorithm remembers them.
-//! [`Readings`] looks at what was read back from the device after the estimate, whatever computed it: log-ratios,
+//! [`Readings::check`] looks at what was read back from the device after the estimate, whatever computed it: log-ratios,
 //! weights, diagnostics, gradient, parameters. Either names the first number that is not finite; then no update is made.
 
 use std::fmt;
@@ -183,65 +183,106 @@ fn check_trajectory(batch: &Trajectories, index: usize, trajectory: usize) -> Re
     bad(Quantity::Return { trajectory }, total.into())
 }
 
-/// What an update is made from and leads to, in one tensor for one transfer.
+/// Where the parts of an update's readings stand in the one tensor that is read.
 ///
 /// | part | length |
 /// |---|---|
 /// | diagnostics | [`DiagnosticsReport::packed_len`] |
-/// | squared norm of the gradient | 1 |
-/// | parameters after the update | P |
+/// | parts of the squared norm of the gradient | `squares` |
+/// | parameters after the update | `parameters` |
 /// | log-ratios, where the algorithm has them | `[window, batch]` |
 /// | weights | `[window, batch]` |
-#[derive(Debug)]
-pub struct Readings {
-    values: Vec<f64>,
-    batches: usize,
-    newest: usize,
-    parameters: usize,
-    trajectories: usize,
-    has_log_ratio: bool,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Number of batches behind the diagnostics, `omega_k`.
+    pub batches: usize,
+    /// Slot of the newest batch in the diagnostics' order.
+    pub newest: usize,
+    /// Number of sums that add up to the squared norm.
+    pub squares: usize,
+    /// Number of parameters.
+    pub parameters: usize,
+    /// Number of log-ratios.
+    pub log_ratios: usize,
+    /// Number of weights.
+    pub weights: usize,
 }
 
-impl Readings {
-    /// The tensor to read, and what gives its numbers their meaning once they are read.
+impl Layout {
+    /// Packs an estimate's numbers and the parameters that it led to.
     pub fn pack(
         diagnostics: &Diagnostics,
         (batches, newest): (usize, usize),
         squared_norm: Tensor<1>,
         parameters: Tensor<1>,
-    ) -> (Tensor<1>, impl FnOnce(Vec<f64>) -> Self + use<>) {
-        let [window, batch] = diagnostics.weights().dims();
-        let trajectories = window * batch;
-        let count = parameters.dims()[0];
-        let flat = |values: Tensor<2>| values.reshape([trajectories]);
-        let log_ratio = diagnostics.log_ratio().map(flat);
-        let has_log_ratio = log_ratio.is_some();
-        let mut parts = vec![diagnostics.packed(), squared_norm, parameters];
-        parts.extend(log_ratio);
-        parts.push(flat(diagnostics.weights()));
-        let read =
-            move |values| Self { values, batches, newest, parameters: count, trajectories, has_log_ratio };
-        (Tensor::cat(parts, 0), read)
+    ) -> (Tensor<1>, Self) {
+        let flat = |values: Tensor<2>| {
+            let [window, batch] = values.dims();
+            values.reshape([window * batch])
+        };
+        let [log_ratio, weights] =
+            [diagnostics.log_ratio(), Some(diagnostics.weights())].map(|values| values.map(flat));
+        let count = |values: &Option<Tensor<1>>| values.as_ref().map_or(0, |values| values.dims()[0]);
+        let layout = Self {
+            batches,
+            newest,
+            squares: squared_norm.dims()[0],
+            parameters: parameters.dims()[0],
+            log_ratios: count(&log_ratio),
+            weights: count(&weights),
+        };
+        let parts = [diagnostics.packed(), squared_norm, parameters].into_iter();
+        (Tensor::cat(parts.chain(log_ratio).chain(weights).collect(), 0), layout)
+    }
+
+    /// The numbers with their meaning, once they are read. What stands behind the last part is left out.
+    pub fn read(self, mut values: Vec<f64>) -> Readings {
+        values.truncate(self.count());
+        Readings { values, layout: self }
     }
 
     /// Where the squared norm stands.
-    fn norm_place(&self) -> usize {
+    pub fn norm_place(&self) -> usize {
         DiagnosticsReport::packed_len(self.batches)
     }
 
+    /// Where the numbers of single trajectories stand.
+    pub fn trajectories_place(&self) -> usize {
+        self.norm_place() + self.squares + self.parameters
+    }
+
+    /// Numbers in all.
+    pub fn count(&self) -> usize {
+        self.trajectories_place() + self.log_ratios + self.weights
+    }
+}
+
+/// What an update is made from and leads to, read from the device in one transfer.
+#[derive(Debug)]
+pub struct Readings {
+    values: Vec<f64>,
+    layout: Layout,
+}
+
+impl Readings {
     /// The diagnostics.
     pub fn report(&self) -> DiagnosticsReport {
-        DiagnosticsReport::unpack(&self.values, self.batches)
+        DiagnosticsReport::unpack(&self.values, self.layout.batches)
+    }
+
+    /// Slot of the newest batch in the diagnostics' order.
+    pub fn newest(&self) -> usize {
+        self.layout.newest
     }
 
     /// The Euclidean norm of the gradient.
     pub fn gradient_norm(&self) -> f64 {
-        self.values[self.norm_place()].sqrt()
+        self.values[self.layout.norm_place()..][..self.layout.squares].iter().sum::<f64>().sqrt()
     }
 
     /// The parameters after the update.
     pub fn parameters(&self) -> &[f64] {
-        &self.values[self.norm_place() + 1..][..self.parameters]
+        &self.values[self.layout.norm_place() + self.layout.squares..][..self.layout.parameters]
     }
 
     /// Checks every number, in the order in which one follows from the other; `gradient` is read only to say which of its
@@ -257,15 +298,16 @@ impl Readings {
         let place = |values: &[f64]| {
             values.iter().position(|value| !value.is_finite()).map(|place| (place, values[place]))
         };
-        let (diagnostics, rest) = self.values.split_at(self.norm_place());
-        let (parameters, of_trajectories) = rest[1..].split_at(self.parameters);
-        let batch = self.trajectories / self.batches.max(1);
+        let Layout { batches, newest, squares, parameters, log_ratios, weights } = self.layout;
+        let (diagnostics, rest) = self.values.split_at(self.layout.norm_place());
+        let (squares, rest) = rest.split_at(squares);
+        let (parameters, of_trajectories) = rest.split_at(parameters);
+        let batch = weights / batches.max(1);
         let locate = |place: usize| {
             let (slot, trajectory) = (place / batch, place % batch);
-            ((self.newest + self.batches - slot) % self.batches.max(1), trajectory)
+            ((newest + batches - slot) % batches.max(1), trajectory)
         };
-        let (log_ratios, weights) =
-            of_trajectories.split_at(if self.has_log_ratio { self.trajectories } else { 0 });
+        let (log_ratios, weights) = of_trajectories.split_at(log_ratios);
         if let Some((place, value)) = place(log_ratios) {
             let (age, trajectory) = locate(place);
             return bad(Quantity::LogRatio { age, trajectory }, value);
@@ -277,10 +319,10 @@ impl Readings {
         if let Some((_, value)) = place(diagnostics) {
             return bad(Quantity::Diagnostic, value);
         }
-        if !rest[0].is_finite() {
+        if place(squares).is_some() {
             return match place(&gradient()) {
                 Some((component, value)) => bad(Quantity::Gradient { component }, value),
-                None => bad(Quantity::GradientNorm, rest[0].sqrt()),
+                None => bad(Quantity::GradientNorm, self.gradient_norm()),
             };
         }
         match place(parameters) {
@@ -338,9 +380,8 @@ mod tests {
     fn readings(change: impl Fn(&mut [f64])) -> Result<(), BadNumber> {
         let mut values = vec![1.0; 12 + 1 + 2 + 6 + 6];
         change(&mut values);
-        let readings =
-            Readings { values, batches: 2, newest: 0, parameters: 2, trajectories: 6, has_log_ratio: true };
-        readings.check(|| vec![0.5, f64::NEG_INFINITY])
+        let layout = Layout { batches: 2, newest: 0, squares: 1, parameters: 2, log_ratios: 6, weights: 6 };
+        layout.read(values).check(|| vec![0.5, f64::NEG_INFINITY])
     }
 
     #[test]

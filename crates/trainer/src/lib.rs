@@ -11,6 +11,11 @@ pub mod algorithms;
 pub mod checkpoint;
 pub mod config;
 pub mod device;
+pub mod device_roll_out;
+pub mod device_trajectories;
+#[cfg(all(feature = "kernels", not(feature = "fusion")))]
+pub mod device_window;
+pub mod doctor;
 pub mod evaluation;
 pub mod figures;
 pub mod finite;

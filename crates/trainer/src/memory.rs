@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use environments::{cart_pole, linear_quadratic, mountain_car, pendulum};
 use policy_nets::Architecture;
 
 use crate::trajectories::BatchShape;
@@ -9,7 +10,7 @@ use crate::trajectories::BatchShape;
 /// Bytes that a run needs at most, by part.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MemoryNeed {
-    /// The program itself, 96 bytes for each parameter (copies, moments, gradients), and 1 KiB for each environment.
+    /// The program itself, 96 bytes for each parameter (copies, moments, gradients), and what every environment takes.
     pub program: f64,
     /// The window: `omega N T (O + 2 A + 2)` numbers of 4 bytes.
     pub window: f64,
@@ -23,18 +24,20 @@ pub struct MemoryNeed {
 }
 
 /// What the program takes before it holds a trajectory (measured: docs/reliability.md).
-const PROGRAM: f64 = 16.0 * 1_048_576.0;
+const PROGRAM: f64 = 24.0 * 1_048_576.0;
 const PARAMETER: f64 = 96.0;
-const ENVIRONMENT: f64 = 1024.0;
+const COMPUTED_ENVIRONMENT: f64 = 1024.0;
+const SIMULATED_ENVIRONMENT: f64 = 160.0 * 1024.0;
 
 impl MemoryNeed {
-    /// The need of a run with windows of `window` batches.
+    /// The need of a run in the environment of the given name, with windows of `window` batches.
     pub fn new(
         shape: BatchShape,
         window: usize,
         episodes: usize,
         architecture: &Architecture,
         fused: bool,
+        environment: &str,
     ) -> Self {
         let BatchShape { trajectories, horizon, observation_size, action_size } = shape;
         let step = (observation_size + 2 * action_size) as f64;
@@ -51,7 +54,7 @@ impl MemoryNeed {
         let numbers = window * steps * (step + 2.0);
         let environments = (trajectories + episodes) as f64;
         Self {
-            program: PROGRAM + PARAMETER * parameters + ENVIRONMENT * environments,
+            program: PROGRAM + PARAMETER * parameters + environment_memory(environment) * environments,
             window: numbers * 4.0,
             batches: (steps + (episodes * horizon) as f64) * (4.0 * step + 8.0),
             estimator,
@@ -84,6 +87,12 @@ impl fmt::Display for MemoryNeed {
              {estimator} for the estimate, {checkpoint} for a checkpoint while it is written"
         )
     }
+}
+
+/// Bytes of one environment. One that is not computed here is taken for a simulator's body.
+fn environment_memory(name: &str) -> f64 {
+    let computed = [cart_pole::NAME, pendulum::NAME, mountain_car::NAME, linear_quadratic::NAME];
+    if computed.contains(&name) { COMPUTED_ENVIRONMENT } else { SIMULATED_ENVIRONMENT }
 }
 
 /// Bytes of memory that this program can still have, where the system tells: those of the machine, and of the control
@@ -144,11 +153,12 @@ mod tests {
             bias: false,
         };
         let shape = BatchShape { trajectories: 40, horizon: 100, observation_size: 17, action_size: 6 };
-        let need = MemoryNeed::new(shape, 8, 10, &architecture, true);
+        let need = MemoryNeed::new(shape, 8, 10, &architecture, true, "half-cheetah");
         assert_eq!(need.window, 32_000.0 * 4.0 * 31.0);
+        assert_eq!(need.program, PROGRAM + 96.0 * 1760.0 + 50.0 * SIMULATED_ENVIRONMENT);
         assert_eq!(need.batches, 5_000.0 * 124.0);
         assert_eq!(need.estimator, 320.0 * 1760.0 * 4.0);
-        let generic = MemoryNeed::new(shape, 8, 10, &architecture, false);
+        let generic = MemoryNeed::new(shape, 8, 10, &architecture, false, "lqr");
         assert_eq!(generic.estimator, 32_000.0 * 4.0 * (4.0 * 70.0 + 48.0 + 17.0));
         assert_eq!(need.checkpoint, 4.0 * need.window);
         assert!(need.to_string().starts_with("at most about "), "{need}");

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::device_trajectories::BatchSummary;
 use crate::trajectories::Trajectories;
 
 /// A row of `metrics.csv`. Columns are only added at the end of their group, never renamed.
@@ -90,6 +91,17 @@ impl MetricsRow {
         self.return_min = returns.iter().copied().fold(f64::INFINITY, f64::min);
         self.return_max = returns.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         self.length_mean = steps as f64 / count;
+    }
+
+    /// Fills in the columns about fresh trajectories that were rolled out on a device.
+    pub fn set_summary(&mut self, summary: &BatchSummary) {
+        self.trajectories = summary.trajectories;
+        self.return_mean = summary.return_mean;
+        self.return_std = summary.return_std;
+        self.return_min = summary.return_min;
+        self.return_max = summary.return_max;
+        self.length_mean = summary.steps as f64 / summary.trajectories as f64;
+        self.unstable = summary.unstable;
     }
 
     /// Fills in the columns about weights.

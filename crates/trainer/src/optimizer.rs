@@ -46,6 +46,46 @@ impl Optimizer {
         }
     }
 
+    /// The next step as a rule for a kernel, and the moments that it starts from; counts the step. What the kernel makes of
+    /// the moments is for [`finish_step`](Self::finish_step).
+    #[cfg(all(feature = "kernels", not(feature = "fusion")))]
+    pub(crate) fn begin_step(
+        &mut self,
+        parameters: &Tensor<1>,
+    ) -> (kernels::reduce::StepRule, [Tensor<1>; 2]) {
+        use kernels::reduce::StepRule;
+        match self {
+            Self::Constant { learning_rate } => {
+                let rule = StepRule::Constant { rate: *learning_rate as f32 };
+                (rule, [parameters.clone(), parameters.clone()])
+            }
+            Self::Adam(adam) => {
+                adam.steps += 1;
+                let AdamConfig { learning_rate, beta_1, beta_2, epsilon } = adam.config;
+                let power = adam.steps.cast_signed();
+                let rule = StepRule::Adam {
+                    rate: (learning_rate / (1.0 - beta_1.powi(power))) as f32,
+                    beta_1: beta_1 as f32,
+                    complement_1: (1.0 - beta_1) as f32,
+                    beta_2: beta_2 as f32,
+                    complement_2: (1.0 - beta_2) as f32,
+                    square_correction: (1.0 - beta_2.powi(power)) as f32,
+                    epsilon: epsilon as f32,
+                };
+                let start = || [parameters.zeros_like(), parameters.zeros_like()];
+                (rule, adam.moments.take().unwrap_or_else(start))
+            }
+        }
+    }
+
+    /// Takes in the moments after the step that [`begin_step`](Self::begin_step) began.
+    #[cfg(all(feature = "kernels", not(feature = "fusion")))]
+    pub(crate) fn finish_step(&mut self, moments: [Tensor<1>; 2]) {
+        if let Self::Adam(adam) = self {
+            adam.moments = Some(moments);
+        }
+    }
+
     /// Copies the state to the host, for a checkpoint.
     pub fn save(&self, tensors: &mut BTreeMap<String, HostTensor>) {
         let Self::Adam(adam) = self else { return };

@@ -45,6 +45,11 @@ impl Streams {
         Self { key: [seed as u32, (seed >> 32) as u32] }
     }
 
+    /// The key, lower half first.
+    pub fn key(self) -> [u32; 2] {
+        self.key
+    }
+
     /// The stream of one place in a run.
     pub fn stream(self, purpose: Purpose, iteration: u32, trajectory: u32, step: u32) -> Stream {
         Stream {
@@ -69,7 +74,7 @@ impl Streams {
 }
 
 /// Blocks of one stream are counted above the purpose's eight bits.
-const BLOCK: u32 = 1 << 8;
+pub(crate) const BLOCK: u32 = 1 << 8;
 
 /// Two independent standard normal numbers from two uniform words.
 fn normal_pair(first: u32, second: u32) -> (f32, f32) {

@@ -92,6 +92,9 @@ pub struct Summary {
 /// Iterations over which the final return is averaged.
 pub const FINAL_ITERATIONS: usize = 50;
 
+/// Seconds between checkpoints for each second that one takes, at least, where they are due by time: 2 percent.
+const CHECKPOINT_SHARE: f64 = 50.0;
+
 /// A run with its folder open. Its memory does not grow with the iterations.
 pub struct Run {
     trainer: Trainer,
@@ -101,6 +104,7 @@ pub struct Run {
     steps_before: u64,
     started: Instant,
     last_checkpoint: (Instant, u32),
+    checkpoint_seconds: f64,
     alone: bool,
     watch: Watch,
     speaks: bool,
@@ -155,10 +159,13 @@ impl Run {
     ) -> Result<Self, TrainError> {
         folder.lock()?;
         if !folder.has_checkpoint() && folder.records_nothing()? {
+            folder.remove_leftovers()?;
             return Self::start_prepared(trainer, device, folder);
         }
-        let Recovered { checkpoint, rows } = recover(&folder)?;
-        trainer.restore(&checkpoint)?;
+        let recovered = recover(&folder)?;
+        trainer.restore(&recovered.checkpoint)?;
+        recovered.accept(&folder)?;
+        let Recovered { checkpoint, rows, .. } = recovered;
         let digest = checkpoint.progress.metrics.clone();
         drop(checkpoint);
         // The first version's checkpoints do not hold the best policy.
@@ -203,6 +210,7 @@ impl Run {
             steps_before: progress.env_steps_total,
             started: Instant::now(),
             last_checkpoint: (Instant::now(), progress.iteration),
+            checkpoint_seconds: 0.0,
             alone: false,
             watch,
             speaks: true,
@@ -350,8 +358,9 @@ impl Run {
     fn checkpoint_when_due(&mut self) -> Result<(), TrainError> {
         let options = self.trainer.config().checkpoint;
         let iteration = self.trainer.progress().iteration;
-        let by_time =
-            options.seconds > 0.0 && self.last_checkpoint.0.elapsed().as_secs_f64() >= options.seconds;
+        // Where a checkpoint takes long, those that are due by time wait until they take less than a fiftieth of it.
+        let interval = options.seconds.max(CHECKPOINT_SHARE * self.checkpoint_seconds);
+        let by_time = options.seconds > 0.0 && self.last_checkpoint.0.elapsed().as_secs_f64() >= interval;
         let by_count = options.iterations > 0 && iteration - self.last_checkpoint.1 >= options.iterations;
         if by_time || by_count { self.checkpoint() } else { Ok(()) }
     }
@@ -364,6 +373,7 @@ impl Run {
         checkpoint.save(&self.folder.checkpoint(), &self.folder.previous_checkpoint())?;
         self.last_checkpoint = (Instant::now(), self.trainer.progress().iteration);
         self.trainer.policy().save(&self.folder.policy(), StoredFloat::F32)?;
+        self.checkpoint_seconds = start.elapsed().as_secs_f64();
         self.trainer.phases().add(Phase::Checkpoint, start.elapsed());
         Ok(())
     }
@@ -400,8 +410,10 @@ impl Run {
         let threads = self.trainer.thread_count();
         let physics = self.trainer.environment_time().as_secs_f64();
         let wall = self.started.elapsed().as_secs_f64();
+        // A device works while the host goes on, so the time of its roll-outs alone is not known.
+        let on_device = self.trainer.rolls_out_on_device();
         let phases = self.trainer.phases();
-        let roll_out = phases.total(Phase::RollOut).as_secs_f64();
+        let roll_out = if on_device { wall } else { phases.total(Phase::RollOut).as_secs_f64() };
         let steps = progress.env_steps_total - self.steps_before;
         let summary = Summary {
             version: env!("CARGO_PKG_VERSION").to_owned(),

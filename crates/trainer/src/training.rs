@@ -4,15 +4,18 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use burn::tensor::Tensor;
 use environments::StepError;
 use environments::registry::{self, Entry, UnknownEnvironment};
 use policy_nets::tensor_file::HostTensor;
 use policy_nets::{Architecture, GaussianPolicy, Normalizer, PolicyState};
 
-use crate::algorithms::{self, Algorithm, Estimate, Restore};
+use crate::algorithms::{self, Algorithm, Restore, Update};
 use crate::checkpoint::{Checkpoint, CheckpointError, Progress};
-use crate::config::{BadBatches, Config};
+use crate::config::{BadBatches, Config, KernelChoice};
 use crate::device::SelectedDevice;
+use crate::device_roll_out::{DeviceRollOut, DeviceSampling};
+use crate::device_trajectories::{BatchSummary, DeviceBatch};
 use crate::evaluation::Evaluator;
 use crate::finite::{self, BadNumber, Quantity, Readings};
 use crate::memory::{MemoryNeed, available, format_bytes};
@@ -101,7 +104,7 @@ pub enum TrainError {
         path: PathBuf,
     },
     /// Reading from the device failed.
-    #[error("iteration {iteration}: the device failed: {reason}")]
+    #[error("iteration {iteration}: the device failed: {reason}; the last good state is saved")]
     Device {
         /// Iteration, from 1.
         iteration: u32,
@@ -142,6 +145,7 @@ pub struct Trainer {
     optimizer: Optimizer,
     sampler: Sampler,
     fresh: Vec<Trajectories>,
+    device_roll_out: Option<DeviceRollOut>,
     evaluator: Option<Evaluator>,
     best: Option<PolicyState>,
     progress: Progress,
@@ -195,7 +199,7 @@ impl Trainer {
             action_size: entry.action_size,
         };
         // Nothing is allocated from the configuration's sizes before they are known to fit.
-        let memory_need = check_memory(config, shape, &architecture, device)?;
+        let memory_need = check_memory(config, shape, &architecture, entry.name, device)?;
         let mut state = PolicyState::start(
             architecture,
             config.policy.initialization,
@@ -213,8 +217,11 @@ impl Trainer {
             0 => None,
             _ => Some(Evaluator::new(&entry, config.evaluation.episodes, horizon, &threads)?),
         };
+        let device_roll_out = device_roll_out(config, &entry, shape, &state, algorithm.as_ref(), device);
         let mut sampler = Sampler::new(entry, horizon, &threads);
-        sampler.prepare(shape.trajectories)?;
+        if device_roll_out.is_none() {
+            sampler.prepare(shape.trajectories)?;
+        }
         Ok(Self {
             config: config.clone(),
             entry,
@@ -225,6 +232,7 @@ impl Trainer {
             optimizer: Optimizer::new(&config.optimizer),
             sampler,
             fresh: vec![],
+            device_roll_out,
             evaluator,
             best: None,
             progress: Progress { memory_empty: true, ..Progress::default() },
@@ -274,6 +282,11 @@ impl Trainer {
     /// taken its batch in leaves it otherwise.
     pub fn is_whole(&self) -> bool {
         self.whole
+    }
+
+    /// Whether trajectories are rolled out by a kernel of the device.
+    pub fn rolls_out_on_device(&self) -> bool {
+        self.device_roll_out.is_some()
     }
 
     /// Number of worker threads.
@@ -343,25 +356,57 @@ impl Trainer {
     /// Samples, checks, estimates and updates; counters are left alone, but for steps.
     fn attempt(&mut self) -> Result<MetricsRow, TrainError> {
         let iteration = self.progress.iteration + 1;
-        let unstable = self.sample()?;
-        finite::check_batches(&self.fresh).map_err(|bad| TrainError::NotFinite { iteration, bad })?;
+        let mut row = MetricsRow::default();
+        let on_device = self.sample_on_device();
+        if on_device.is_none() {
+            row.unstable = self.sample()?;
+            finite::check_batches(&self.fresh).map_err(|bad| TrainError::NotFinite { iteration, bad })?;
+        }
 
         self.whole = false;
-        let estimate = self.algorithm.estimate(&self.policy, &self.fresh, &mut self.phases);
-        let newest = estimate.newest;
-        let readings = self.update(estimate)?;
+        if let Some(batch) = &on_device {
+            self.algorithm
+                .push_on_device(&batch.trajectories, &mut self.phases)
+                .map_err(|error| TrainError::Device { iteration, reason: error.to_string() })?;
+        }
+        let (readings, summary) = self.update(on_device.map(|batch| batch.summary))?;
 
-        let mut row = MetricsRow { unstable, ..MetricsRow::default() };
-        row.set_returns(&self.fresh);
-        row.set_diagnostics(&readings.report(), newest, row.trajectories as usize);
+        let steps = if let Some(summary) = summary {
+            row.set_summary(&summary);
+            summary.steps
+        } else {
+            row.set_returns(&self.fresh);
+            self.fresh.iter().map(Trajectories::steps).sum()
+        };
+        row.set_diagnostics(&readings.report(), readings.newest(), row.trajectories as usize);
         row.gradient_norm = readings.gradient_norm();
         row.parameter_norm = norm(&self.state.flat_parameters());
         let deviations = self.state.log_std.iter().map(|log_std| log_std.exp());
         row.policy_std = deviations.sum::<f64>() / self.state.log_std.len() as f64;
-        self.progress.env_steps_total += self.fresh.iter().map(Trajectories::steps).sum::<u64>();
+        self.progress.env_steps_total += steps;
         self.progress.memory_empty = false;
         self.progress.dropped_in_a_row = 0;
         Ok(row)
+    }
+
+    /// Starts the device's own roll-out of what the algorithm plans, where there is one. Its numbers need no check: a kernel
+    /// ends a trajectory before they leave the finite range.
+    fn sample_on_device(&mut self) -> Option<DeviceBatch> {
+        let Self { device_roll_out: Some(roll_out), algorithm, policy, phases, streams, progress, .. } = self
+        else {
+            return None;
+        };
+        let iteration = progress.iteration;
+        algorithm.plan(iteration);
+        let sampling = || DeviceSampling {
+            parameters: policy.parameters(),
+            log_std: policy.log_std(),
+            streams: *streams,
+            iteration,
+            first_trajectory: 0,
+            mode: Mode::Training,
+        };
+        Some(phases.time(Phase::RollOut, || roll_out.run(sampling())))
     }
 
     /// Samples what the algorithm plans; returns how many trajectories turned unstable.
@@ -417,29 +462,35 @@ impl Trainer {
         })
     }
 
-    /// Steps the optimiser and reads all that follows in one transfer; takes the step back when a number is not finite.
-    fn update(&mut self, estimate: Estimate) -> Result<Readings, TrainError> {
+    /// Updates the policy and reads all that follows in one transfer, together with the packed summary of a batch on the
+    /// device; takes the step back when a number is not finite.
+    fn update(&mut self, summary: Option<Tensor<1>>) -> Result<(Readings, Option<BatchSummary>), TrainError> {
         let iteration = self.progress.iteration + 1;
-        let Estimate { gradient, diagnostics, batches, newest } = estimate;
         let before = self.optimizer.clone();
-        let (packed, read) = self.phases.time(Phase::Update, || {
-            let squared_norm = gradient.clone().square().sum();
-            let parameters = self.optimizer.step(self.policy.parameters(), gradient.clone());
-            self.policy.set_parameters(parameters);
-            Readings::pack(&diagnostics, (batches, newest), squared_norm, self.policy.parameters())
-        });
+        let Self { algorithm, policy, optimizer, fresh, phases, .. } = self;
+        let Update { packed, layout, gradient } = algorithm.update(policy, optimizer, fresh, phases);
+        let summarized = summary.is_some();
+        let packed = match summary {
+            Some(summary) => Tensor::cat(vec![summary, packed], 0),
+            None => packed,
+        };
         let values = self.phases.time(Phase::Record, || packed.try_into_data());
         let device = |error: String| TrainError::Device { iteration, reason: error };
         let values = values.map_err(|error| device(error.to_string()))?;
-        let readings = read(values.iter::<f64>().collect());
-        let components = || gradient.to_data().iter::<f64>().collect();
+        let mut values: Vec<f64> = values.iter::<f64>().collect();
+        let summary = summarized.then(|| {
+            let rest = values.split_off(BatchSummary::PACKED);
+            BatchSummary::unpack(&std::mem::replace(&mut values, rest), self.shape.trajectories)
+        });
+        let readings = layout.read(values);
+        let components = || gradient.map_or(vec![], |gradient| gradient.to_data().iter::<f64>().collect());
         if let Err(bad) = readings.check(components) {
             self.optimizer = before;
             self.policy = GaussianPolicy::from_state(&self.state, &self.policy.parameters().device());
             return Err(TrainError::NotFinite { iteration, bad });
         }
         self.state = self.policy.state_at(readings.parameters().to_vec());
-        Ok(readings)
+        Ok((readings, summary))
     }
 
     /// Evaluates the policy when it is time to, and keeps it when it is the best so far.
@@ -603,17 +654,42 @@ fn in_iteration(error: RollOutError, iteration: u32) -> TrainError {
     }
 }
 
+/// The kernel that rolls out the run's batches; one log line says why when there is none on a device that could run it.
+fn device_roll_out(
+    config: &Config,
+    entry: &Entry,
+    shape: BatchShape,
+    state: &PolicyState,
+    algorithm: &dyn Algorithm,
+    device: &SelectedDevice,
+) -> Option<DeviceRollOut> {
+    if device.is_host() || config.kernels != KernelChoice::Auto {
+        return None;
+    }
+    if !algorithm.accepts_device_batches() {
+        tracing::info!(
+            "trajectories are rolled out on the host: `{}` takes them from there",
+            config.algorithm.name()
+        );
+        return None;
+    }
+    let normalized = state.normalizer.is_some();
+    let roll_out = DeviceRollOut::new(entry, shape, &state.architecture, normalized, &device.device);
+    roll_out.inspect_err(|reason| tracing::info!("trajectories are rolled out on the host: {reason}")).ok()
+}
+
 /// What a run needs; one that the host's memory cannot hold is refused. A GPU's own memory is not looked at.
 fn check_memory(
     config: &Config,
     shape: BatchShape,
     architecture: &Architecture,
+    environment: &str,
     device: &SelectedDevice,
 ) -> Result<MemoryNeed, TrainError> {
     let fused = algorithms::uses_fused(config, device);
     let window = config.algorithm.window();
     let episodes = if config.evaluation.interval > 0 { config.evaluation.episodes } else { 0 };
-    let mut need = MemoryNeed::new(shape, window, episodes, architecture, fused);
+    let mut need = MemoryNeed::new(shape, window, episodes, architecture, fused, environment);
     if config.algorithm.evaluates_earlier_policies() {
         need = need.with_earlier_policies(window, shape.trajectories, architecture.parameter_count());
     }

@@ -12,7 +12,7 @@ use rand::{Rng, RngExt};
 use trainer::algorithms::{Algorithm, FusedReuse, TrajectoryReuse};
 use trainer::config::{Config, Source, load};
 use trainer::device::{self, SelectedDevice};
-use trainer::finite::{Quantity, Readings};
+use trainer::finite::{Layout, Quantity};
 use trainer::metrics::{self, MetricsRow};
 use trainer::phases::Phases;
 use trainer::run::Run;
@@ -292,8 +292,8 @@ fn log_ratios_that_are_not_numbers_are_named() {
             let norm = estimate.gradient.clone().square().sum();
             let parameters = Tensor::zeros([1], &device.device);
             let place = (estimate.batches, estimate.newest);
-            let (packed, read) = Readings::pack(&estimate.diagnostics, place, norm, parameters);
-            read(packed.to_data().iter::<f64>().collect()).check(Vec::new)
+            let (packed, layout) = Layout::pack(&estimate.diagnostics, place, norm, parameters);
+            layout.read(packed.to_data().iter::<f64>().collect()).check(Vec::new)
         };
         check(&estimates[0]).unwrap();
         let quantity = check(&estimates[1]).unwrap_err().quantity;

@@ -51,7 +51,7 @@ impl Bounds {
     }
 
     /// Largest error of the coefficients' logarithms.
-    fn coefficients(&self) -> f64 {
+    pub(crate) fn coefficients(&self) -> f64 {
         self.log_second_moment.iter().copied().fold(0.0, f64::max) + 8.0 * MARGIN * EPSILON
     }
 

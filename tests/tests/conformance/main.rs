@@ -3,7 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where its own preparation fails")]
 
 mod bounds;
+#[cfg(all(any(feature = "wgpu", feature = "cuda"), not(feature = "fusion")))]
+mod device_kernels;
 mod estimates;
+mod fused;
 mod parts;
 mod properties;
 mod runs;

@@ -11,11 +11,11 @@ use trainer::device::SelectedDevice;
 use trainer::phases::Phases;
 use trainer::random::Streams;
 use trainer::threads::Threads;
-use trainer::trajectories::{BatchShape, Trajectories};
+use trainer::trajectories::BatchShape;
 
 use crate::bounds::{Bounds, assert_bounded, assert_gradient};
 use crate::estimates::{PLAIN, RT_PG};
-use crate::support::{devices, host, policy_state};
+use crate::support::{devices, fresh_batch, host, policy_config, policy_state};
 
 /// The ring of batches, eviction and the balance heuristic's matrix: seven iterations of every algorithm, with the fused
 /// kernels where they cover the device and with tensor operations.
@@ -42,6 +42,7 @@ fn algorithms_over_a_run() {
                 for kernels in [KernelChoice::Auto, KernelChoice::Generic] {
                     let mut run = load(&Source::Preset("cartpole".to_owned()), &[]).unwrap();
                     (run.algorithm, run.kernels) = (config.clone(), kernels);
+                    run.policy = policy_config(&recipe);
                     assert_run_conforms(&recipe, &run, *capacity, &settings, &device, seed as u64);
                 }
             }
@@ -87,7 +88,7 @@ fn assert_run_conforms(
             horizon: recipe.horizon,
         };
         let policy = GaussianPolicy::from_state(&policy_state(&problem.target), &device.device);
-        let fresh = trajectories(&problem, shape);
+        let fresh = fresh_batch(&problem, problem.window() - 1);
         let estimate = algorithm.estimate(&policy, &[fresh], &mut Phases::default());
         assert_eq!(estimate.batches, problem.window(), "{name}");
         let expected = answer(&problem, settings);
@@ -97,23 +98,5 @@ fn assert_run_conforms(
         let report = estimate.diagnostics.report();
         let newest = oracle::share(&expected.weights)[problem.window() - 1];
         assert_bounded(report.batch_share[estimate.newest], newest, 1e-3, format_args!("{name}: share"));
-    }
-}
-
-/// The problem's newest batch as roll-outs give it.
-fn trajectories(problem: &Problem, shape: BatchShape) -> Trajectories {
-    let newest = problem.batches[problem.window() - 1].clone();
-    let log_std = newest.behaviour.log_std.iter().map(|value| *value as f32).collect();
-    let only = Problem { batches: vec![newest], ..problem.clone() };
-    let padded = only.padded(0.0);
-    let single = |values: &[f64]| values.iter().map(|value| *value as f32).collect();
-    Trajectories {
-        shape,
-        observations: single(&padded.observations),
-        actions: single(&padded.actions),
-        means: single(&padded.behaviour_mean),
-        rewards: padded.rewards,
-        lengths: padded.lengths,
-        log_std,
     }
 }

@@ -5,9 +5,12 @@ use estimator::{
     Baseline, CoefficientRule, DivergenceEstimator, LoggedActions, MixtureRule, StepReturn, step_mask,
 };
 use integration_tests::oracle::{self, Coefficients, Policy, Problem, Settings, Weighting};
+use integration_tests::problems::Recipe;
 use policy_nets::{Activation, Architecture, Deviation, LogStdBounds, PolicyState};
+use trainer::config::PolicyConfig;
 use trainer::device::{self, Backend, DeviceChoice, SelectedDevice};
 use trainer::logged::{Behaviour, LoggedOptions, LoggedTrajectories, LoggedWeights};
+use trainer::trajectories::{BatchShape, Trajectories};
 
 /// A device of every compiled backend that answers. Others are named on standard error with the reason.
 ///
@@ -71,6 +74,48 @@ pub(crate) fn policy_state(policy: &Policy) -> PolicyState {
         mean_parameters: flat[..mean_parameters].to_vec(),
         log_std: policy.log_std.clone(),
         normalizer: None,
+    }
+}
+
+/// The policy of a recipe as a run is configured with it.
+pub(crate) fn policy_config(recipe: &Recipe) -> PolicyConfig {
+    PolicyConfig {
+        hidden: recipe.hidden.clone(),
+        activation: match recipe.activation {
+            oracle::Activation::Tanh => Activation::Tanh,
+            oracle::Activation::Relu => Activation::Relu,
+        },
+        bias: recipe.bias,
+        learn_variance: recipe.learned,
+        ..PolicyConfig::default()
+    }
+}
+
+/// One of the problem's batches as roll-outs give it.
+pub(crate) fn fresh_batch(problem: &Problem, index: usize) -> Trajectories {
+    let batch = problem.batches[index].clone();
+    let log_std = batch.behaviour.log_std.iter().map(|value| *value as f32).collect();
+    let only = Problem { batches: vec![batch], ..problem.clone() };
+    let padded = only.padded(0.0);
+    let single = |values: &[f64]| values.iter().map(|value| *value as f32).collect();
+    Trajectories {
+        shape: batch_shape(problem),
+        observations: single(&padded.observations),
+        actions: single(&padded.actions),
+        means: single(&padded.behaviour_mean),
+        rewards: padded.rewards,
+        lengths: padded.lengths,
+        log_std,
+    }
+}
+
+/// Sizes of the problem's batches.
+pub(crate) fn batch_shape(problem: &Problem) -> BatchShape {
+    BatchShape {
+        trajectories: problem.batch(),
+        horizon: problem.horizon,
+        observation_size: problem.observation_size(),
+        action_size: problem.action_size(),
     }
 }
 

@@ -1,6 +1,8 @@
 //! Algorithms: what to sample, and how to turn it into a gradient estimate.
 
 mod balance_heuristic;
+#[cfg(all(feature = "kernels", not(feature = "fusion")))]
+mod device_reuse;
 mod fused_reuse;
 mod off_policy;
 mod reuse;
@@ -14,13 +16,18 @@ use estimator::Diagnostics;
 use policy_nets::GaussianPolicy;
 use policy_nets::tensor_file::HostTensor;
 
+#[cfg(all(feature = "kernels", not(feature = "fusion")))]
+pub use device_reuse::DeviceReuse;
 pub use fused_reuse::FusedReuse;
 pub use reuse::TrajectoryReuse;
 pub use variance_reduced::VarianceReduced;
 
 use crate::config::{Config, KernelChoice};
 use crate::device::SelectedDevice;
-use crate::phases::Phases;
+use crate::device_trajectories::DeviceTrajectories;
+use crate::finite::Layout;
+use crate::optimizer::Optimizer;
+use crate::phases::{Phase, Phases};
 use crate::random::Streams;
 use crate::threads::Threads;
 use crate::trajectories::{BatchShape, Trajectories};
@@ -47,6 +54,29 @@ pub struct Estimate {
     pub newest: usize,
 }
 
+/// What an update leaves for the record, on the device.
+#[derive(Clone, Debug)]
+pub struct Update {
+    /// Diagnostics, squared gradient, parameters after the update: all that the host reads, in one tensor.
+    pub packed: Tensor<1>,
+    /// What stands where in `packed`.
+    pub layout: Layout,
+    /// The gradient `[P]`, where it is there as a whole; read only when it holds a bad number.
+    pub gradient: Option<Tensor<1>>,
+}
+
+impl Estimate {
+    /// Steps along the gradient.
+    pub fn apply(self, policy: &mut GaussianPolicy, optimizer: &mut Optimizer) -> Update {
+        let Self { gradient, diagnostics, batches, newest } = self;
+        let squared_norm = gradient.clone().square().sum();
+        policy.set_parameters(optimizer.step(policy.parameters(), gradient.clone()));
+        let (packed, layout) =
+            Layout::pack(&diagnostics, (batches, newest), squared_norm, policy.parameters());
+        Update { packed, layout, gradient: Some(gradient) }
+    }
+}
+
 /// Named tensors of a checkpoint.
 pub type Saved = BTreeMap<String, HostTensor>;
 
@@ -65,6 +95,35 @@ pub trait Algorithm: Send {
     /// what the algorithm remembers.
     fn estimate(&mut self, policy: &GaussianPolicy, fresh: &[Trajectories], phases: &mut Phases) -> Estimate;
 
+    /// Whether [`push_on_device`](Self::push_on_device) takes batches; then every plan is one [`Draw`] of the current policy.
+    fn accepts_device_batches(&self) -> bool {
+        false
+    }
+
+    /// Takes in a batch that was rolled out on the device; the estimate or update after it gets no fresh trajectories.
+    ///
+    /// # Errors
+    /// When the algorithm takes its batches from the host, or the batch is on another device.
+    fn push_on_device(
+        &mut self,
+        _fresh: &DeviceTrajectories,
+        _phases: &mut Phases,
+    ) -> Result<(), anyhow::Error> {
+        anyhow::bail!("the algorithm takes its batches from the host")
+    }
+
+    /// Estimates the gradient and steps along it.
+    fn update(
+        &mut self,
+        policy: &mut GaussianPolicy,
+        optimizer: &mut Optimizer,
+        fresh: &[Trajectories],
+        phases: &mut Phases,
+    ) -> Update {
+        let estimate = self.estimate(policy, fresh, phases);
+        phases.time(Phase::Update, || estimate.apply(policy, optimizer))
+    }
+
     /// Copies the memory to the host, for a checkpoint.
     fn save(&self, saved: &mut Saved);
 
@@ -77,8 +136,8 @@ pub trait Algorithm: Send {
 
 /// Makes the algorithm of a configuration; `shape.trajectories` is its batch size, and `streams` are those of the run.
 ///
-/// On a CPU device the fused kernels compute the estimate where they cover it; elsewhere, and where they do not, tensor
-/// operations do.
+/// Fused kernels compute the estimate where they cover it, on the CPU or on the GPU; where they do not, tensor operations
+/// do, and one line of the log says why.
 pub fn make(
     config: &Config,
     shape: BatchShape,
@@ -94,6 +153,13 @@ pub fn make(
     if uses_fused(config, device) {
         let fused = FusedReuse::new(algorithm, shape, parameter_count, &device.device, threads);
         return Box::new(fused.with_streams(streams));
+    }
+    #[cfg(all(feature = "kernels", not(feature = "fusion")))]
+    if config.kernels == KernelChoice::Auto && !device.is_host() {
+        match DeviceReuse::new(config, shape, parameter_count, &device.device) {
+            Ok(fused) => return Box::new(fused.with_streams(streams)),
+            Err(reason) => tracing::info!("the estimator uses tensor operations: {reason}"),
+        }
     }
     if config.kernels == KernelChoice::Auto && device.is_host() {
         tracing::debug!(

@@ -82,6 +82,20 @@ impl Weighting {
         }
     }
 
+    /// The rule for the kernel that computes these weights, where there is one.
+    #[cfg(all(feature = "kernels", not(feature = "fusion")))]
+    pub(super) fn kernel_rule(&self) -> Option<kernels::WeightRule> {
+        use kernels::WeightRule;
+        match *self {
+            Self::Uniform => Some(WeightRule::Uniform),
+            Self::MultipleImportance => Some(WeightRule::MultipleImportance { log_clip: f64::INFINITY }),
+            Self::PowerMean { rule, divergence, exponent, noise } => {
+                (noise.deviation == 0.0).then_some(WeightRule::PowerMean { rule, divergence, exponent })
+            }
+            Self::BalanceHeuristic => None,
+        }
+    }
+
     /// Weights `[window, batch]` and their diagnostics.
     ///
     /// `log_ratio` is `[window, batch]`; `closed_form` gives `ln D` (`[window]`) and is called only when it is needed.

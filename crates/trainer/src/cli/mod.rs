@@ -1,6 +1,7 @@
 //! The command line.
 
 mod devices;
+mod doctor;
 mod estimate;
 mod evaluate;
 mod list;
@@ -40,6 +41,8 @@ enum Command {
     Estimate(estimate::Arguments),
     /// List the compute devices that this program can use
     Devices,
+    /// Check the kernels on this machine against float64 arithmetic
+    Doctor(doctor::Arguments),
     /// List presets, environments and algorithms
     List,
     /// Install the library of the MuJoCo environments, or say which one is in use
@@ -116,6 +119,7 @@ fn run(command: Command) -> Outcome {
             devices::run();
             Ok(())
         }
+        Command::Doctor(arguments) => doctor::run(&arguments),
         Command::List => {
             list::run();
             Ok(())

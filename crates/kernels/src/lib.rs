@@ -1,0 +1,37 @@
+//! The trajectory-reuse estimate in few launches: GPU kernels written in CubeCL, for Burn's wgpu and cuda devices.
+//!
+//! | kernel | launches | reads | leaves |
+//! |---|---|---|---|
+//! | [`Statistics`] | 1 | window, parameters | `l` and the exponent of `D`, `[window, batch]` |
+//! | [`Weights`] | 1 | statistics | weights `[window, batch]`, diagnostics |
+//! | [`Gradient`] | 1 | window, parameters, weights | partial gradients, `[rows, P]` |
+//! | [`reduce::sum`] | 1 | partial gradients | gradient, `[P]` |
+//! | [`reduce::step`] | 1 | partial gradients, parameters, moments | the same after one step, `|g|^2` |
+//! | [`WindowBuffers::store`] | 2 or 3 | a batch on the device | its slot, with step returns |
+//!
+//! Activations never leave a cube: `plan` lays a network out in shared memory, `network` runs it forward and backward over
+//! a block of steps. Sums have an order that the sizes alone decide and no atomics, so results do not depend on scheduling.
+//! There is no infinity in the arithmetic, only the estimator's `1e30`; a NaN that comes in reaches the gradient.
+//!
+//! Without a GPU backend (features `wgpu`, `vulkan`, `metal`, `cuda`), and with `fusion`, the crate is empty.
+#![cfg(all(feature = "device", not(feature = "fusion")))]
+#![allow(unused_qualifications, reason = "the macro qualifies what a kernel calls")]
+#![allow(clippy::needless_range_loop, reason = "kernels have no iterators over what they index")]
+
+mod device;
+mod gradient;
+mod network;
+mod numeric;
+mod plan;
+pub mod reduce;
+mod statistics;
+mod weights;
+mod window;
+
+pub use burn_cubecl::cubecl;
+pub use device::{Buffer, KernelDevice};
+pub use gradient::{Gradient, PartialGradients};
+pub use plan::{Limits, NotCovered};
+pub use statistics::{Statistics, TrajectoryStatistics};
+pub use weights::{WeightRule, Weights};
+pub use window::{BatchBuffers, Returns, WindowBuffers};

@@ -1,0 +1,120 @@
+//! Elementary functions and exact sums in single precision, the same on every device.
+//!
+//! Shading languages allow `exp`, `log` and `tanh` errors that grow with the argument, and some drivers overflow inside
+//! `tanh`. These are polynomials (Cephes' single-precision coefficients; the hyperbolic tangent is that of
+//! `policy_nets::fused`) with errors of a few units in the last place. None makes an infinity or a NaN from a number.
+
+use burn_cubecl::cubecl;
+use cubecl::prelude::*;
+
+/// Stands for the logarithm of zero, as in the estimator.
+pub(crate) const LOG_ZERO: f32 = -1e30;
+
+/// `exp(x)`: 0 below -87, and saturated at `exp(88)`.
+#[cube]
+pub(crate) fn exp(x: f32) -> f32 {
+    let inside = x.clamp(-87.0, 88.0);
+    let count = (inside * f32::new(std::f32::consts::LOG2_E)).round();
+    let rest = inside - count * 0.693_359_4_f32;
+    let rest = rest - count * -2.121_944_4e-4_f32;
+    let sum = rest * 1.987_569_1e-4_f32 + 1.398_199_9e-3_f32;
+    let sum = sum * rest + 8.333_452e-3_f32;
+    let sum = sum * rest + 4.166_579_6e-2_f32;
+    let sum = sum * rest + 1.666_666_5e-1_f32;
+    let sum = sum * rest + 5e-1_f32;
+    let value = sum * rest * rest + rest + 1.0_f32;
+    let scale = f32::reinterpret((i32::cast_from(count) + 127) << 23);
+    select(x < -87.0_f32, 0.0_f32, value * scale)
+}
+
+/// `ln(1 + x)` for `-0.2929 <= x <= 0.4143`.
+#[cube]
+fn log_near_one(x: f32) -> f32 {
+    let square = x * x;
+    let sum = x * 7.037_683_6e-2_f32 - 1.151_461e-1_f32;
+    let sum = sum * x + 1.167_699_9e-1_f32;
+    let sum = sum * x - 1.242_014_1e-1_f32;
+    let sum = sum * x + 1.424_932_3e-1_f32;
+    let sum = sum * x - 1.666_805_8e-1_f32;
+    let sum = sum * x + 2.000_071_5e-1_f32;
+    let sum = sum * x - 2.499_999_4e-1_f32;
+    let sum = sum * x + 3.333_333e-1_f32;
+    x + (sum * x * square - 0.5_f32 * square)
+}
+
+/// `ln x` of a normal positive number.
+#[cube]
+pub(crate) fn log(x: f32) -> f32 {
+    let bits = u32::reinterpret(x);
+    let mantissa = f32::reinterpret((bits & 0x007f_ffff) | 0x3f00_0000);
+    let exponent = f32::cast_from(bits >> 23) - 126.0_f32;
+    let small = mantissa < 0.707_106_77_f32;
+    let exponent = select(small, exponent - 1.0_f32, exponent);
+    let mantissa = select(small, mantissa + mantissa, mantissa) - 1.0_f32;
+    log_near_one(mantissa) + exponent * -2.121_944_4e-4_f32 + exponent * 0.693_359_4_f32
+}
+
+/// `ln(1 + x)` for `x > -1`.
+#[cube]
+pub(crate) fn log_1p(x: f32) -> f32 {
+    let near = x > -0.2929_f32 && x < 0.4143_f32;
+    let inside = select(near, x, 0.0_f32);
+    select(near, log_near_one(inside), log(1.0_f32 + x))
+}
+
+/// `exp(x) - 1`.
+#[cube]
+pub(crate) fn exp_m1(x: f32) -> f32 {
+    let near = x > -0.35_f32 && x < 0.35_f32;
+    let y = select(near, x, 0.0_f32);
+    let sum = 1.0_f32 + y * 0.125_f32;
+    let sum = 1.0_f32 + y * sum * 0.142_857_15_f32;
+    let sum = 1.0_f32 + y * sum * 0.166_666_67_f32;
+    let sum = 1.0_f32 + y * sum * 0.2_f32;
+    let sum = 1.0_f32 + y * sum * 0.25_f32;
+    let sum = 1.0_f32 + y * sum * 0.333_333_34_f32;
+    let sum = 1.0_f32 + y * sum * 0.5_f32;
+    select(near, y * sum, exp(x) - 1.0_f32)
+}
+
+/// `ln(1 - exp(x))` for `x <= 0`; [`LOG_ZERO`] at 0.
+#[cube]
+pub(crate) fn log_1m_exp(x: f32) -> f32 {
+    let is_one = x >= 0.0_f32;
+    let inside = select(is_one, -1.0_f32, x);
+    let near = inside > -0.35_f32;
+    let complement = select(near, -exp_m1(inside), 0.5_f32);
+    let value = select(near, log(complement), log_1p(-exp(inside)));
+    select(is_one, f32::new(LOG_ZERO), value)
+}
+
+/// `ln(exp(left) + exp(right))`.
+#[cube]
+pub(crate) fn log_add_exp(left: f32, right: f32) -> f32 {
+    let larger = left.max(right);
+    larger + log_1p(exp(left.min(right) - larger))
+}
+
+/// Hyperbolic tangent, to 3e-7. A NaN stays one.
+#[cube]
+pub(crate) fn tanh(x: f32) -> f32 {
+    let x = select(x > 7.9_f32, 7.9_f32, x);
+    let x = select(x < -7.9_f32, -7.9_f32, x);
+    let square = x * x;
+    let above = square * 1.538_916_9e-8_f32 + 2.199_820_9e-5_f32;
+    let above = above * square + 3.577_560_2e-3_f32;
+    let above = above * square + 0.134_494_37_f32;
+    let above = above * square + 1.0_f32;
+    let below = square * 8.583_857e-7_f32 + 3.421_252e-4_f32;
+    let below = below * square + 2.618_686_3e-2_f32;
+    let below = below * square + 0.467_827_65_f32;
+    let below = below * square + 1.0_f32;
+    x * above / below
+}
+
+/// What `left + right` loses to rounding, given the rounded `sum` (Knuth's two-sum).
+#[cube]
+pub(crate) fn lost(left: f32, right: f32, sum: f32) -> f32 {
+    let added = sum - left;
+    (left - (sum - added)) + (right - added)
+}

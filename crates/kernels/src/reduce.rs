@@ -1,0 +1,262 @@
+//! Sum of the partial gradients, and the optimiser's step with it.
+//!
+//! The sum runs over the rows in an order that their number alone decides, with the rounding errors carried along.
+
+use burn_cubecl::cubecl;
+use cubecl::prelude::*;
+
+use crate::device::{Buffer, KernelDevice};
+use crate::gradient::PartialGradients;
+use crate::numeric::lost;
+use crate::plan::UNITS;
+
+/// Parameters that a cube sums, one for each unit of a line.
+const COLUMNS: usize = 32;
+/// Lines of units, each of which sums every so-many-th row.
+const LINES: usize = UNITS / COLUMNS;
+
+/// How parameters follow from a gradient; ascending.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum StepRule {
+    /// `theta + rate g`.
+    Constant {
+        /// Step size.
+        rate: f32,
+    },
+    /// Adam with `m = beta_1 m + (1 - beta_1) g`, `v = beta_2 v + (1 - beta_2) g^2` and
+    /// `theta + rate m / (sqrt(v / square_correction) + epsilon)`.
+    Adam {
+        /// Learning rate over the correction of the first moment.
+        rate: f32,
+        /// Decay of the first moment.
+        beta_1: f32,
+        /// `1 - beta_1`, formed in double precision.
+        complement_1: f32,
+        /// Decay of the second moment.
+        beta_2: f32,
+        /// `1 - beta_2`, formed in double precision.
+        complement_2: f32,
+        /// Correction of the second moment, `1 - beta_2^t`.
+        square_correction: f32,
+        /// What keeps the denominator from 0.
+        epsilon: f32,
+    },
+}
+
+/// Bounds that parameters from `first` on are projected onto.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Projection {
+    /// First parameter with bounds; the number of parameters when none has.
+    pub first: usize,
+    /// Smallest value.
+    pub min: f32,
+    /// Largest value.
+    pub max: f32,
+}
+
+/// What a step leaves.
+#[derive(Clone, Debug)]
+pub struct Stepped {
+    /// The gradient, `[P]`.
+    pub gradient: Buffer,
+    /// Parameters after the step, `[P]`.
+    pub parameters: Buffer,
+    /// Adam's moments after the step, `[P]` each; rubbish after a constant step.
+    pub moments: [Buffer; 2],
+}
+
+/// Squares of the gradient that [`step`] packs, one for every [`COLUMNS`] parameters.
+pub fn square_count(parameters: usize) -> usize {
+    parameters.div_ceil(COLUMNS)
+}
+
+/// The sum of the partial gradients, `[P]`. One launch.
+pub fn sum(partial: &PartialGradients, device: &KernelDevice) -> Buffer {
+    let gradient = device.empty(partial.parameters);
+    sum_kernel::launch(
+        device.client(),
+        CubeCount::Static(device.cubes(square_count(partial.parameters)), 1, 1),
+        CubeDim::new_1d(UNITS as u32),
+        partial.values.clone().into_buffer_arg(),
+        gradient.clone().into_buffer_arg(),
+        partial.rows as u32,
+        partial.parameters as u32,
+    );
+    gradient
+}
+
+/// The sum of the partial gradients and a step along it. Writes the [`square_count`] partial sums of the squared
+/// gradient into `packed` from `to` on, and the new parameters behind them. One launch.
+///
+/// `moments` are Adam's, `[P]` each; a constant step reads none and takes any buffer.
+pub fn step(
+    partial: &PartialGradients,
+    parameters: &Buffer,
+    moments: [&Buffer; 2],
+    rule: StepRule,
+    projection: Projection,
+    (packed, to): (&Buffer, usize),
+    device: &KernelDevice,
+) -> Stepped {
+    let count = partial.parameters;
+    let stepped = Stepped {
+        gradient: device.empty(count),
+        parameters: device.empty(count),
+        moments: [device.empty(count), device.empty(count)],
+    };
+    let (adam, numbers) = match rule {
+        StepRule::Constant { rate } => (false, [rate, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0]),
+        StepRule::Adam { rate, beta_1, complement_1, beta_2, complement_2, square_correction, epsilon } => {
+            (true, [rate, beta_1, complement_1, beta_2, complement_2, square_correction, epsilon])
+        }
+    };
+    let [rate, beta_1, complement_1, beta_2, complement_2, square_correction, epsilon] = numbers;
+    step_kernel::launch(
+        device.client(),
+        CubeCount::Static(device.cubes(square_count(count)), 1, 1),
+        CubeDim::new_1d(UNITS as u32),
+        partial.values.clone().into_buffer_arg(),
+        parameters.clone().into_buffer_arg(),
+        moments[0].clone().into_buffer_arg(),
+        moments[1].clone().into_buffer_arg(),
+        stepped.gradient.clone().into_buffer_arg(),
+        stepped.parameters.clone().into_buffer_arg(),
+        stepped.moments[0].clone().into_buffer_arg(),
+        stepped.moments[1].clone().into_buffer_arg(),
+        packed.clone().into_buffer_arg(),
+        partial.rows as u32,
+        count as u32,
+        to as u32,
+        rate,
+        beta_1,
+        complement_1,
+        beta_2,
+        complement_2,
+        square_correction,
+        epsilon,
+        projection.first as u32,
+        projection.min,
+        projection.max,
+        adam,
+    );
+    stepped
+}
+
+/// The sum of one column, in the units of the first line; the others get a part of it. Has barriers: every unit calls it.
+#[cube]
+fn column_sum(partial: &[f32], memory: &mut [f32], column: usize, rows: usize, count: usize) -> f32 {
+    let unit = UNIT_POS as usize;
+    let line = unit / comptime!(COLUMNS);
+    let mut sum = f32::new(0.0);
+    let mut rest = f32::new(0.0);
+    if column < count {
+        let mut row = line;
+        while row < rows {
+            let term = partial[row * count + column];
+            let next = sum + term;
+            rest += lost(sum, term, next);
+            sum = next;
+            row += comptime!(LINES);
+        }
+    }
+    memory[unit] = sum;
+    memory[comptime!(UNITS) + unit] = rest;
+    sync_cube();
+    if line == 0 {
+        for other in 1..comptime!(LINES) {
+            let term = memory[other * comptime!(COLUMNS) + unit];
+            let next = sum + term;
+            rest += lost(sum, term, next) + memory[comptime!(UNITS) + other * comptime!(COLUMNS) + unit];
+            sum = next;
+        }
+    }
+    sync_cube();
+    sum + rest
+}
+
+#[cube(launch)]
+fn sum_kernel(partial: &[f32], gradient: &mut [f32], rows: u32, count: u32) {
+    let mut memory = Shared::<[f32]>::new_slice(comptime!(2 * UNITS));
+    let unit = UNIT_POS as usize;
+    let mut cube = CUBE_POS;
+    while cube * comptime!(COLUMNS) < count as usize {
+        let column = cube * comptime!(COLUMNS) + unit % comptime!(COLUMNS);
+        let total = column_sum(partial, &mut memory, column, rows as usize, count as usize);
+        if unit < comptime!(COLUMNS) && column < count as usize {
+            gradient[column] = total;
+        }
+        cube += CUBE_COUNT;
+    }
+}
+
+#[cube(launch)]
+fn step_kernel(
+    partial: &[f32],
+    parameters: &[f32],
+    mean: &[f32],
+    square: &[f32],
+    gradient: &mut [f32],
+    to_parameters: &mut [f32],
+    to_mean: &mut [f32],
+    to_square: &mut [f32],
+    packed: &mut [f32],
+    rows: u32,
+    count: u32,
+    to: u32,
+    rate: f32,
+    beta_1: f32,
+    complement_1: f32,
+    beta_2: f32,
+    complement_2: f32,
+    square_correction: f32,
+    epsilon: f32,
+    first_bounded: u32,
+    min: f32,
+    max: f32,
+    #[comptime] adam: bool,
+) {
+    let mut memory = Shared::<[f32]>::new_slice(comptime!(2 * UNITS));
+    let unit = UNIT_POS as usize;
+    let (count, to) = (count as usize, to as usize);
+    let cubes = count.div_ceil(comptime!(COLUMNS));
+    let mut cube = CUBE_POS;
+    while cube < cubes {
+        let column = cube * comptime!(COLUMNS) + unit % comptime!(COLUMNS);
+        let total = column_sum(partial, &mut memory, column, rows as usize, count);
+        if unit < comptime!(COLUMNS) {
+            let mut squared = f32::new(0.0);
+            if column < count {
+                squared = total * total;
+                gradient[column] = total;
+                let mut value = parameters[column];
+                if comptime!(adam) {
+                    let next_mean = mean[column] * beta_1 + total * complement_1;
+                    let next_square = square[column] * beta_2 + squared * complement_2;
+                    to_mean[column] = next_mean;
+                    to_square[column] = next_square;
+                    value += next_mean / ((next_square / square_correction).sqrt() + epsilon) * rate;
+                } else {
+                    value += total * rate;
+                }
+                if column >= first_bounded as usize {
+                    // Selections keep a NaN.
+                    value = select(value > max, max, value);
+                    value = select(value < min, min, value);
+                }
+                to_parameters[column] = value;
+                packed[to + cubes + column] = value;
+            }
+            memory[unit] = squared;
+        }
+        sync_cube();
+        if unit == 0 {
+            let mut sum = f32::new(0.0);
+            for index in 0..comptime!(COLUMNS) {
+                sum += memory[index];
+            }
+            packed[to + cube] = sum;
+        }
+        sync_cube();
+        cube += CUBE_COUNT;
+    }
+}

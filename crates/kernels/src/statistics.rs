@@ -1,0 +1,250 @@
+//! Log-ratio and second-moment exponent of every trajectory: one forward pass, a cube a trajectory.
+
+use burn_cubecl::cubecl;
+use cubecl::prelude::*;
+use policy_nets::Architecture;
+
+use crate::device::{Buffer, KernelDevice};
+use crate::network::{forward, load_observations, load_weights};
+use crate::numeric::{LOG_ZERO, exp, exp_m1, log_1p, lost};
+use crate::plan::{Keep, NetworkPlan, NotCovered, UNITS};
+use crate::window::WindowBuffers;
+
+/// The kernel for one architecture and horizon.
+#[derive(Clone, Debug)]
+pub struct Statistics {
+    plan: NetworkPlan,
+}
+
+/// What the kernel leaves, `[window, batch]` each.
+#[derive(Clone, Debug)]
+pub struct TrajectoryStatistics {
+    /// `l_ij = ln p_i(tau_ij) - ln p_k(tau_ij)`, behaviour less target.
+    pub log_ratio: Buffer,
+    /// `sum_t ln d2` of the steps' order-2 Renyi divergences, the exponent of the closed-form second moment; `1e30` where
+    /// the target's variance is at least twice the behaviour's.
+    pub exponent: Buffer,
+}
+
+impl Statistics {
+    /// Plans the kernel; `learned` says whether `ln sigma` of the target stands at the end of its flat parameters.
+    ///
+    /// # Errors
+    /// [`NotCovered`] when the network does not fit.
+    pub fn new(
+        architecture: &Architecture,
+        horizon: usize,
+        learned: bool,
+        device: &KernelDevice,
+    ) -> Result<Self, NotCovered> {
+        let plan = NetworkPlan::new(architecture, horizon, learned, Keep::Last, device.limits())?;
+        Ok(Self { plan })
+    }
+
+    /// Statistics of all trajectories held under the policy with flat `parameters`, and `log_std` `[action]` when it is
+    /// not learned. One launch.
+    pub fn launch(
+        &self,
+        parameters: &Buffer,
+        log_std: &Buffer,
+        window: &WindowBuffers,
+        device: &KernelDevice,
+    ) -> TrajectoryStatistics {
+        let count = window.trajectories();
+        let statistics =
+            TrajectoryStatistics { log_ratio: device.empty(count), exponent: device.empty(count) };
+        let cubes = device.cubes(count);
+        statistics_kernel::launch(
+            device.client(),
+            CubeCount::Static(cubes, 1, 1),
+            CubeDim::new_1d(UNITS as u32),
+            parameters.clone().into_buffer_arg(),
+            log_std.clone().into_buffer_arg(),
+            window.observations.clone().into_buffer_arg(),
+            window.actions.clone().into_buffer_arg(),
+            window.means.clone().into_buffer_arg(),
+            window.log_std.clone().into_buffer_arg(),
+            window.lengths.clone().into_buffer_arg(),
+            statistics.log_ratio.clone().into_buffer_arg(),
+            statistics.exponent.clone().into_buffer_arg(),
+            count as u32,
+            window.batch as u32,
+            window.horizon as u32,
+            self.plan.clone(),
+        );
+        statistics
+    }
+}
+
+#[cube(launch)]
+fn statistics_kernel(
+    parameters: &[f32],
+    fixed_log_std: &[f32],
+    observations: &[f32],
+    actions: &[f32],
+    means: &[f32],
+    behaviour_log_std: &[f32],
+    lengths: &[i32],
+    log_ratio: &mut [f32],
+    exponent: &mut [f32],
+    trajectories: u32,
+    batch: u32,
+    horizon: u32,
+    #[comptime] plan: NetworkPlan,
+) {
+    let mut memory = Shared::<[f32]>::new_slice(comptime!(plan.memory));
+    let (rows, stride, size) = comptime!((plan.rows, plan.stride, plan.action_size));
+    let constants = comptime!(plan.per_action);
+    let output = comptime!(plan.last().output);
+    load_weights(parameters, &mut memory, comptime!(plan.clone()), comptime!(0_usize));
+
+    let mut trajectory = CUBE_POS;
+    while trajectory < trajectories as usize {
+        let length = lengths[trajectory] as usize;
+        sync_cube();
+        density_constants(
+            parameters,
+            fixed_log_std,
+            behaviour_log_std,
+            (trajectory / batch as usize) * size,
+            &mut memory,
+            comptime!(plan.clone()),
+        );
+
+        let mut ratio = f32::new(0.0);
+        let mut ratio_lost = f32::new(0.0);
+        let mut divergence = f32::new(0.0);
+        let mut divergence_lost = f32::new(0.0);
+        let mut start = 0_usize;
+        while start < length {
+            let first_step = trajectory * horizon as usize + start;
+            let count = (length - start).min(rows);
+            load_observations(observations, first_step, count, &mut memory, comptime!(plan.clone()));
+            sync_cube();
+            forward(parameters, &mut memory, comptime!(plan.clone()), comptime!(0_usize));
+
+            let row = UNIT_POS as usize;
+            if row < count {
+                let mut of_ratio = f32::new(0.0);
+                let mut of_divergence = f32::new(0.0);
+                for d in 0..size {
+                    let place = (first_step + row) * size + d;
+                    let (action, behaviour) = (actions[place], means[place]);
+                    let mean = memory[output + d * stride + row];
+                    let target_scale = memory[constants + d];
+                    let behaviour_scale = memory[constants + size + d];
+                    let (from_behaviour, from_target) = (action - behaviour, action - mean);
+                    let apart = behaviour - mean;
+                    let difference = apart * target_scale + from_behaviour * (target_scale - behaviour_scale);
+                    let sum = from_target * target_scale + from_behaviour * behaviour_scale;
+                    of_ratio += difference * sum * 0.5_f32;
+                    of_divergence += apart * apart * memory[constants + 2 * size + d];
+                }
+                let sum = ratio + of_ratio;
+                ratio_lost += lost(ratio, of_ratio, sum);
+                ratio = sum;
+                let sum = divergence + of_divergence;
+                divergence_lost += lost(divergence, of_divergence, sum);
+                divergence = sum;
+            }
+            sync_cube();
+            start += rows;
+        }
+
+        // The constants must outlive the sums over units, which take the memory's beginning.
+        let mut ratio_constant = f32::new(0.0);
+        let mut divergence_constant = f32::new(0.0);
+        let mut infinite = false;
+        if UNIT_POS == 0 {
+            for d in 0..size {
+                ratio_constant += memory[constants + 3 * size + d];
+                let constant = memory[constants + 4 * size + d];
+                infinite = infinite || constant > 1e29_f32;
+                divergence_constant += constant;
+            }
+        }
+        sync_cube();
+        let unit = UNIT_POS as usize;
+        memory[unit] = ratio;
+        memory[comptime!(UNITS) + unit] = ratio_lost;
+        memory[comptime!(2 * UNITS) + unit] = divergence;
+        memory[comptime!(3 * UNITS) + unit] = divergence_lost;
+        sync_cube();
+        let mut half = comptime!(UNITS / 2).runtime();
+        while half > 0 {
+            if unit < half {
+                add_exactly(&mut memory, unit, unit + half, comptime!(UNITS));
+                add_exactly(
+                    &mut memory,
+                    comptime!(2 * UNITS) + unit,
+                    comptime!(2 * UNITS) + unit + half,
+                    comptime!(UNITS),
+                );
+            }
+            sync_cube();
+            half /= 2;
+        }
+        if UNIT_POS == 0 {
+            let steps = f32::cast_from(length as u32);
+            log_ratio[trajectory] = memory[0] + (memory[comptime!(UNITS)] + ratio_constant * steps);
+            let total =
+                memory[comptime!(2 * UNITS)] + (memory[comptime!(3 * UNITS)] + divergence_constant * steps);
+            exponent[trajectory] = select(infinite, f32::new(comptime!(-LOG_ZERO)), total);
+        }
+        trajectory += CUBE_COUNT;
+    }
+}
+
+/// Adds the sum at `from` to the one at `to`, and what both lost, which stands `apart` numbers behind.
+#[cube]
+fn add_exactly(memory: &mut [f32], to: usize, from: usize, #[comptime] apart: usize) {
+    let (left, right) = (memory[to], memory[from]);
+    let sum = left + right;
+    memory[apart + to] = memory[apart + to] + memory[apart + from] + lost(left, right, sum);
+    memory[to] = sum;
+}
+
+/// `ln sigma` of component `d` of the target.
+#[cube]
+pub(crate) fn target_log_std(
+    parameters: &[f32],
+    fixed_log_std: &[f32],
+    d: usize,
+    #[comptime] plan: NetworkPlan,
+) -> f32 {
+    if comptime!(plan.learned) { parameters[comptime!(plan.mean_parameters) + d] } else { fixed_log_std[d] }
+}
+
+/// For every action component: `1 / s_t`, `1 / s_b`, `1 / (2 s_b^2 - s_t^2)`, and the terms of a step's log-ratio and
+/// divergence that no mean enters, for target `t` and behaviour `b`.
+#[cube]
+fn density_constants(
+    parameters: &[f32],
+    fixed_log_std: &[f32],
+    behaviour_log_std: &[f32],
+    behaviour: usize,
+    memory: &mut [f32],
+    #[comptime] plan: NetworkPlan,
+) {
+    let size = comptime!(plan.action_size);
+    let to = comptime!(plan.per_action);
+    let mut d = UNIT_POS as usize;
+    while d < size {
+        let target_log = target_log_std(parameters, fixed_log_std, d, comptime!(plan.clone()));
+        let behaviour_log = behaviour_log_std[behaviour + d];
+        // With r = (s_t / s_b)^2 everything is a function of r - 1, which is exactly 0 for equal deviations:
+        // ln d2 = -ln(r)/2 - ln(2 - r)/2 + ((mu_t - mu_b) / s_b)^2 / (2 - r).
+        let log_variance_ratio = (target_log - behaviour_log) * 2.0_f32;
+        let excess = exp_m1(log_variance_ratio);
+        let infinite = excess >= 1.0_f32;
+        let excess = select(infinite, 0.0_f32, excess);
+        let behaviour_scale = exp(-behaviour_log);
+        memory[to + d] = exp(-target_log);
+        memory[to + size + d] = behaviour_scale;
+        memory[to + 2 * size + d] = behaviour_scale * behaviour_scale / (1.0_f32 - excess);
+        memory[to + 3 * size + d] = target_log - behaviour_log;
+        let constant = (log_variance_ratio + log_1p(-excess)) * -0.5_f32;
+        memory[to + 4 * size + d] = select(infinite, f32::new(comptime!(-LOG_ZERO)), constant);
+        d += comptime!(UNITS);
+    }
+}

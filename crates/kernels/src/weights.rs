@@ -1,0 +1,468 @@
+//! Second moments, coefficients, weights and diagnostics from the trajectories' statistics: one cube, one launch.
+//!
+//! The formulas are the estimator's ([`estimator::CoefficientRule`], [`estimator::power_mean_weights`] and its
+//! neighbours, [`estimator::Diagnostics`]), in logarithms throughout.
+
+use burn_cubecl::cubecl;
+use cubecl::prelude::*;
+use estimator::{CoefficientRule, DiagnosticsReport, DivergenceEstimator, MixtureRule};
+
+use crate::device::{Buffer, KernelDevice};
+use crate::numeric::{LOG_ZERO, exp, exp_m1, log, log_1m_exp, log_add_exp};
+use crate::plan::Limits;
+use crate::statistics::TrajectoryStatistics;
+
+/// Units of the cube, as many as WebGPU guarantees.
+const UNITS: usize = 256;
+/// Numbers for every batch: `ln D`, `ln alpha`, `ln lambda`, sum and sum of squares of its weights.
+const PER_BATCH: usize = 5;
+/// The largest logarithm of a weight.
+const LARGEST_LOG: f32 = 80.0;
+
+/// How trajectories are weighted.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum WeightRule {
+    /// `1 / (N omega_k)`.
+    Uniform,
+    /// `exp(-l) / (N omega_k)`, with ratios of at most `exp(log_clip)`.
+    MultipleImportance {
+        /// Logarithm of the largest ratio; `f64::INFINITY` for no bound.
+        log_clip: f64,
+    },
+    /// Power-mean-corrected weights.
+    PowerMean {
+        /// The coefficients' rule.
+        rule: CoefficientRule,
+        /// The second moments' estimator.
+        divergence: DivergenceEstimator,
+        /// The exponent, at most 0.
+        exponent: f64,
+    },
+}
+
+/// What the kernel is compiled for.
+#[expect(clippy::struct_excessive_bools, reason = "each leaves a part of the kernel out")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct WeightPlan {
+    kind: Kind,
+    closed_form: bool,
+    adaptive_alpha: bool,
+    adaptive_lambda: bool,
+    geometric: bool,
+    /// Most batches.
+    capacity: usize,
+    /// Units that share a batch, a power of two.
+    lanes: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Kind {
+    Uniform,
+    MultipleImportance,
+    PowerMean,
+}
+
+/// The kernel for one rule and one size of window.
+#[derive(Clone, Debug)]
+pub struct Weights {
+    rule: WeightRule,
+    plan: WeightPlan,
+}
+
+impl Weights {
+    /// Plans the kernel for windows of up to `capacity` batches; `None` when so many do not fit into a cube's memory.
+    pub fn new(rule: WeightRule, capacity: usize, limits: Limits) -> Option<Self> {
+        let plan = WeightPlan {
+            kind: match rule {
+                WeightRule::Uniform => Kind::Uniform,
+                WeightRule::MultipleImportance { .. } => Kind::MultipleImportance,
+                WeightRule::PowerMean { .. } => Kind::PowerMean,
+            },
+            closed_form: matches!(
+                rule,
+                WeightRule::PowerMean { divergence: DivergenceEstimator::ClosedForm, .. }
+            ),
+            adaptive_alpha: matches!(
+                rule,
+                WeightRule::PowerMean {
+                    rule: CoefficientRule::Adaptive { .. }
+                        | CoefficientRule::Fixed { mixture: MixtureRule::Adaptive, .. },
+                    ..
+                }
+            ),
+            adaptive_lambda: matches!(
+                rule,
+                WeightRule::PowerMean { rule: CoefficientRule::Adaptive { .. }, .. }
+            ),
+            geometric: matches!(rule, WeightRule::PowerMean { exponent: 0.0, .. }),
+            capacity,
+            lanes: UNITS / capacity.next_power_of_two().min(UNITS),
+        };
+        let fits = plan.memory() * size_of::<f32>() <= limits.shared_bytes && limits.units >= UNITS;
+        fits.then_some(Self { rule, plan })
+    }
+
+    /// Weights `[window, batch]` of windows of `[window, batch]` trajectories. Writes their diagnostics, in the order of
+    /// [`DiagnosticsReport::unpack`], to the beginning of `packed`, and from `place` on the log-ratios, unless the weights
+    /// are uniform, and the weights once more. One launch.
+    pub fn launch(
+        &self,
+        statistics: &TrajectoryStatistics,
+        [window, batch]: [usize; 2],
+        (packed, place): (&Buffer, usize),
+        device: &KernelDevice,
+    ) -> Buffer {
+        debug_assert!(place >= DiagnosticsReport::packed_len(window));
+        let weights = device.empty(window * batch);
+        let count = (window * batch) as f64;
+        // The logarithm of lambda is `log_lambda`, less half of `ln D` where it is adaptive.
+        let (log_lambda, exponent) = match self.rule {
+            WeightRule::PowerMean { rule, exponent, .. } => {
+                let log_lambda = match rule {
+                    CoefficientRule::Adaptive { scale } => 0.5 * (scale.ln() - count.ln()),
+                    CoefficientRule::Theoretical { second_moment, delta, parameter_count } => {
+                        let numerator = 4.0 * parameter_count as f64 * 6.0_f64.ln() - 4.0 * delta.ln();
+                        (0.5 * (numerator.ln() - 3.0_f64.ln() - second_moment.ln() - count.ln())).min(0.0)
+                    }
+                    CoefficientRule::Fixed { lambda, .. } => lambda.ln().max(estimator::LOG_ZERO),
+                };
+                (log_lambda, exponent)
+            }
+            _ => (estimator::LOG_ZERO, -1.0),
+        };
+        let log_clip = match self.rule {
+            WeightRule::MultipleImportance { log_clip } => log_clip.min(-estimator::LOG_ZERO),
+            _ => -estimator::LOG_ZERO,
+        };
+        weights_kernel::launch(
+            device.client(),
+            CubeCount::Static(1, 1, 1),
+            CubeDim::new_1d(UNITS as u32),
+            statistics.log_ratio.clone().into_buffer_arg(),
+            statistics.exponent.clone().into_buffer_arg(),
+            weights.clone().into_buffer_arg(),
+            packed.clone().into_buffer_arg(),
+            window as u32,
+            batch as u32,
+            count as f32,
+            (batch as f64).ln() as f32,
+            (window as f64).ln() as f32,
+            log_lambda as f32,
+            exponent as f32,
+            log_clip as f32,
+            place as u32,
+            self.plan,
+        );
+        weights
+    }
+}
+
+impl WeightPlan {
+    /// Numbers of shared memory.
+    fn memory(&self) -> usize {
+        UNITS + PER_BATCH * self.capacity
+    }
+
+    /// Place of the numbers of one kind.
+    fn place(&self, kind: usize) -> usize {
+        UNITS + kind * self.capacity
+    }
+}
+
+#[cube(launch)]
+fn weights_kernel(
+    log_ratio: &[f32],
+    exponent: &[f32],
+    weights: &mut [f32],
+    packed: &mut [f32],
+    window: u32,
+    batch: u32,
+    count: f32,
+    log_batch: f32,
+    log_window: f32,
+    log_lambda: f32,
+    power: f32,
+    log_clip: f32,
+    copies: u32,
+    #[comptime] plan: WeightPlan,
+) {
+    let mut memory = Shared::<[f32]>::new_slice(comptime!(plan.memory()));
+    let (window, batch) = (window as usize, batch as usize);
+    let (alphas, lambdas) = comptime!((plan.place(1), plan.place(2)));
+    let lanes = comptime!(plan.lanes);
+    let groups = comptime!(UNITS / plan.lanes);
+    let unit = UNIT_POS as usize;
+    let (group, lane) = (unit / lanes, unit % lanes);
+
+    if comptime!(plan.kind == Kind::PowerMean) {
+        log_moments(log_ratio, exponent, &mut memory, window, batch, log_batch, plan);
+        coefficients(&mut memory, window, log_window, log_lambda, plan);
+    }
+
+    // A unit reads back only the weights that it wrote itself.
+    let mut largest = f32::new(0.0);
+    let mut first = 0_usize;
+    while first < window {
+        let i = first + group;
+        if i < window {
+            let mut log_alpha = f32::new(0.0);
+            let mut log_correction = f32::new(0.0);
+            let mut log_complement = f32::new(0.0);
+            if comptime!(plan.kind == Kind::PowerMean) {
+                log_alpha = memory[alphas + i] - log_batch;
+                log_correction = memory[lambdas + i];
+                log_complement = log_1m_exp(log_correction);
+            }
+            let mut j = lane;
+            while j < batch {
+                let place = i * batch + j;
+                let mut weight = 1.0_f32 / count;
+                let mut copy = copies as usize + place;
+                if comptime!(plan.kind != Kind::Uniform) {
+                    let ratio = log_ratio[place];
+                    packed[copy] = ratio;
+                    copy += window * batch;
+                    let log_weight = if comptime!(plan.kind == Kind::MultipleImportance) {
+                        (-ratio).min(log_clip) - (log_window + log_batch)
+                    } else if comptime!(plan.geometric) {
+                        ratio * exp_m1(log_correction) + log_alpha
+                    } else {
+                        let of_ratio = log_complement - power * ratio;
+                        log_add_exp(of_ratio, log_correction) / power + log_alpha
+                    };
+                    weight = exp(log_weight.min(f32::new(LARGEST_LOG)));
+                    // A NaN stays one.
+                    weight = select(ratio.is_nan(), ratio, weight);
+                }
+                weights[place] = weight;
+                packed[copy] = weight;
+                largest = largest.max(weight);
+                j += lanes;
+            }
+        }
+        first += groups;
+    }
+    let largest = cube_max(&mut memory, largest).max(f32::new(f32::MIN_POSITIVE));
+    diagnostics(weights, packed, &mut memory, window, batch, largest, plan);
+}
+
+/// Effective sample sizes, shares and coefficients, in the order of [`DiagnosticsReport::unpack`].
+#[cube]
+fn diagnostics(
+    weights: &mut [f32],
+    packed: &mut [f32],
+    memory: &mut [f32],
+    window: usize,
+    batch: usize,
+    largest: f32,
+    #[comptime] plan: WeightPlan,
+) {
+    let (moments, alphas, lambdas) = comptime!((plan.place(0), plan.place(1), plan.place(2)));
+    let (sums, squares) = comptime!((plan.place(3), plan.place(4)));
+    let lanes = comptime!(plan.lanes);
+    let groups = comptime!(UNITS / plan.lanes);
+    let unit = UNIT_POS as usize;
+    let (group, lane) = (unit / lanes, unit % lanes);
+
+    let mut first = 0_usize;
+    while first < window {
+        let i = first + group;
+        let mut sum = f32::new(0.0);
+        let mut square = f32::new(0.0);
+        if i < window {
+            let mut j = lane;
+            while j < batch {
+                let scaled = weights[i * batch + j] / largest;
+                sum += scaled;
+                square += scaled * scaled;
+                j += lanes;
+            }
+        }
+        let sum = lane_sum(memory, sum, lane, lanes);
+        let square = lane_sum(memory, square, lane, lanes);
+        if lane == 0 && i < window {
+            memory[sums + i] = sum;
+            memory[squares + i] = square;
+        }
+        first += groups;
+    }
+    sync_cube();
+
+    let mut sum = f32::new(0.0);
+    let mut square = f32::new(0.0);
+    let mut i = unit;
+    while i < window {
+        sum += memory[sums + i];
+        square += memory[squares + i];
+        i += comptime!(UNITS);
+    }
+    let total = cube_sum(memory, sum);
+    let square = cube_sum(memory, square);
+    let floor = f32::new(f32::MIN_POSITIVE);
+    if unit == 0 {
+        packed[0] = total * total / square.max(floor);
+        packed[1] = largest * (window * batch) as f32;
+    }
+    let mut i = unit;
+    while i < window {
+        let own = memory[sums + i];
+        packed[2 + i] = own * own / memory[squares + i].max(floor);
+        packed[2 + window + i] = own / total.max(floor);
+        let mut log_moment = f32::new(0.0);
+        let mut alpha = 1.0_f32 / (window as f32);
+        let mut lambda = f32::new(0.0);
+        if comptime!(plan.kind == Kind::PowerMean) {
+            log_moment = memory[moments + i];
+            alpha = exp(memory[alphas + i]);
+            lambda = exp(memory[lambdas + i]);
+        }
+        packed[2 + 2 * window + i] = log_moment;
+        packed[2 + 3 * window + i] = alpha;
+        packed[2 + 4 * window + i] = lambda;
+        i += comptime!(UNITS);
+    }
+}
+
+/// `ln D_i = logsumexp_j x_ij - ln N` of every batch, with the closed form's exponents or `-2 l_ij`.
+#[cube]
+fn log_moments(
+    log_ratio: &[f32],
+    exponent: &[f32],
+    memory: &mut [f32],
+    window: usize,
+    batch: usize,
+    log_batch: f32,
+    #[comptime] plan: WeightPlan,
+) {
+    let lanes = comptime!(plan.lanes);
+    let groups = comptime!(UNITS / plan.lanes);
+    let unit = UNIT_POS as usize;
+    let (group, lane) = (unit / lanes, unit % lanes);
+    let mut first = 0_usize;
+    while first < window {
+        let i = first + group;
+        // Below every exponent, and no lane without one adds anything.
+        let mut largest = f32::new(-3e38);
+        if i < window {
+            let mut j = lane;
+            while j < batch {
+                largest = largest.max(moment_term(log_ratio, exponent, i * batch + j, plan));
+                j += lanes;
+            }
+        }
+        let largest = lane_max(memory, largest, lane, lanes);
+        let mut sum = f32::new(0.0);
+        if i < window {
+            let mut j = lane;
+            while j < batch {
+                sum += exp(moment_term(log_ratio, exponent, i * batch + j, plan) - largest);
+                j += lanes;
+            }
+        }
+        let sum = lane_sum(memory, sum, lane, lanes);
+        if lane == 0 && i < window {
+            memory[comptime!(plan.place(0)) + i] = (log(sum) - log_batch) + largest;
+        }
+        first += groups;
+    }
+    sync_cube();
+}
+
+#[cube]
+fn moment_term(log_ratio: &[f32], exponent: &[f32], place: usize, #[comptime] plan: WeightPlan) -> f32 {
+    if comptime!(plan.closed_form) { exponent[place] } else { log_ratio[place] * -2.0_f32 }
+}
+
+/// `ln alpha_i` and `ln lambda_i` of every batch.
+#[cube]
+fn coefficients(
+    memory: &mut [f32],
+    window: usize,
+    log_window: f32,
+    log_lambda: f32,
+    #[comptime] plan: WeightPlan,
+) {
+    let (moments, alphas, lambdas) = comptime!((plan.place(0), plan.place(1), plan.place(2)));
+    let unit = UNIT_POS as usize;
+    let mut largest = f32::new(-3e38);
+    let mut log_total = f32::new(0.0);
+    if comptime!(plan.adaptive_alpha) {
+        let mut i = unit;
+        while i < window {
+            largest = largest.max(memory[moments + i] * -0.5_f32);
+            i += comptime!(UNITS);
+        }
+        largest = cube_max(memory, largest);
+        let mut sum = f32::new(0.0);
+        let mut i = unit;
+        while i < window {
+            sum += exp(memory[moments + i] * -0.5_f32 - largest);
+            i += comptime!(UNITS);
+        }
+        log_total = log(cube_sum(memory, sum));
+    }
+    let mut i = unit;
+    while i < window {
+        let half = memory[moments + i] * -0.5_f32;
+        let mut log_alpha = -log_window;
+        if comptime!(plan.adaptive_alpha) {
+            log_alpha = ((half - largest) - log_total).max(f32::new(LOG_ZERO));
+        }
+        let mut log_correction = log_lambda;
+        if comptime!(plan.adaptive_lambda) {
+            log_correction = (log_lambda + half).max(f32::new(LOG_ZERO)).min(f32::new(0.0));
+        }
+        memory[alphas + i] = log_alpha;
+        memory[lambdas + i] = log_correction;
+        i += comptime!(UNITS);
+    }
+    sync_cube();
+}
+
+/// The sum over the units that share a batch, in all of them. Has barriers.
+#[cube]
+fn lane_sum(memory: &mut [f32], value: f32, lane: usize, #[comptime] lanes: usize) -> f32 {
+    let unit = UNIT_POS as usize;
+    memory[unit] = value;
+    sync_cube();
+    let mut half = comptime!(lanes / 2).runtime();
+    while half > 0 {
+        if lane < half {
+            memory[unit] += memory[unit + half];
+        }
+        sync_cube();
+        half /= 2;
+    }
+    let result = memory[unit - lane];
+    sync_cube();
+    result
+}
+
+/// The largest over the units that share a batch, in all of them. Has barriers.
+#[cube]
+fn lane_max(memory: &mut [f32], value: f32, lane: usize, #[comptime] lanes: usize) -> f32 {
+    let unit = UNIT_POS as usize;
+    memory[unit] = value;
+    sync_cube();
+    let mut half = comptime!(lanes / 2).runtime();
+    while half > 0 {
+        if lane < half {
+            memory[unit] = memory[unit].max(memory[unit + half]);
+        }
+        sync_cube();
+        half /= 2;
+    }
+    let result = memory[unit - lane];
+    sync_cube();
+    result
+}
+
+#[cube]
+fn cube_sum(memory: &mut [f32], value: f32) -> f32 {
+    lane_sum(memory, value, UNIT_POS as usize, comptime!(UNITS))
+}
+
+#[cube]
+fn cube_max(memory: &mut [f32], value: f32) -> f32 {
+    lane_max(memory, value, UNIT_POS as usize, comptime!(UNITS))
+}

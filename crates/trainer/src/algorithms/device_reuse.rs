@@ -1,0 +1,236 @@
+//! Trajectory reuse by the fused GPU kernels: the same estimators as [`super::TrajectoryReuse`], in a handful of launches
+//! and one transfer to the host.
+
+use burn::tensor::{Device, Tensor};
+use estimator::{Diagnostics, log_second_moment};
+use kernels::reduce::{Projection, square_count};
+use kernels::{
+    Buffer, Gradient, KernelDevice, PartialGradients, Statistics, TrajectoryStatistics, Weights, reduce,
+};
+use policy_nets::{Deviation, GaussianPolicy};
+
+use super::weighting::Weighting;
+use super::{Algorithm, Draw, Estimate, Restore, Saved, Update};
+use crate::config::Config;
+use crate::device_trajectories::DeviceTrajectories;
+use crate::device_window::DeviceWindow;
+use crate::finite::Layout;
+use crate::optimizer::Optimizer;
+use crate::phases::{Phase, Phases};
+use crate::random::Streams;
+use crate::trajectories::{BatchShape, Trajectories};
+use crate::window::ReturnRule;
+
+/// `sum_ij w_ij g(tau_ij)` over the window, by the kernels of the crate [`kernels`].
+///
+/// An update is four launches: statistics (none for uniform weights), weights, gradient, reduction with the optimiser's
+/// step. Where no kernel computes the weights, the estimator's tensor operations over `[window, batch]` do.
+#[derive(Debug)]
+pub struct DeviceReuse {
+    window: DeviceWindow,
+    weighting: Weighting,
+    statistics: Statistics,
+    gradient: Gradient,
+    weights: Option<Weights>,
+    /// `ln sigma` on the device while it is constant.
+    log_std: Option<Buffer>,
+    device: KernelDevice,
+}
+
+/// Weights and partial gradients. Where a kernel computes the weights, there is a buffer for all that the host reads,
+/// complete but for what an update gives.
+struct Pass {
+    partial: PartialGradients,
+    parameters: Buffer,
+    readings: Option<(Buffer, Layout)>,
+    diagnostics: Diagnostics,
+}
+
+impl DeviceReuse {
+    /// The estimator that `config` names, with an empty window on `device`.
+    ///
+    /// # Errors
+    /// What the kernels do not cover: algorithms that evaluate earlier policies, standardised observations, networks that
+    /// do not fit into a cube's memory, devices without a compute client.
+    pub fn new(
+        config: &Config,
+        shape: BatchShape,
+        parameter_count: usize,
+        device: &Device,
+    ) -> Result<Self, String> {
+        let algorithm = &config.algorithm;
+        if algorithm.evaluates_earlier_policies() {
+            return Err(format!("no kernel evaluates the earlier policies of `{}`", algorithm.name()));
+        }
+        if config.policy.normalize_observations {
+            return Err("no kernel standardizes observations".to_owned());
+        }
+        let device = KernelDevice::of(device).ok_or("the kernels do not run on this backend")?;
+        let architecture = config.policy.architecture(shape.observation_size, shape.action_size);
+        let learned = matches!(config.policy.deviation(), Deviation::Learned(_));
+        let reason = |error: kernels::NotCovered| error.to_string();
+        let weighting = Weighting::new(algorithm, parameter_count);
+        let weights =
+            weighting.kernel_rule().and_then(|rule| Weights::new(rule, algorithm.window(), device.limits()));
+        Ok(Self {
+            window: DeviceWindow::new(algorithm.window(), shape, ReturnRule::new(algorithm), &device),
+            statistics: Statistics::new(&architecture, shape.horizon, learned, &device).map_err(reason)?,
+            gradient: Gradient::new(&architecture, shape.horizon, learned, &device).map_err(reason)?,
+            weighting,
+            weights,
+            log_std: None,
+            device,
+        })
+    }
+
+    /// The estimator with the random streams of a run, for the noise that its configuration may ask for.
+    #[must_use]
+    pub fn with_streams(mut self, streams: Streams) -> Self {
+        self.weighting.set_streams(streams);
+        self
+    }
+
+    /// The window, for batches that are on the device already.
+    pub fn window_mut(&mut self) -> &mut DeviceWindow {
+        &mut self.window
+    }
+
+    /// Everything but the last sum, on the window as it is.
+    fn pass(&mut self, policy: &GaussianPolicy, phases: &mut Phases) -> Pass {
+        let device = &self.device;
+        let on_device = |tensor: Tensor<1>| {
+            device.buffer_of(tensor).unwrap_or_else(|| panic!("the policy is not on the window's device"))
+        };
+        let parameters = on_device(policy.parameters());
+        let log_std = &*self.log_std.get_or_insert_with(|| match policy.deviation() {
+            Deviation::Fixed => on_device(policy.log_std()),
+            // Not read: it stands at the end of the parameters.
+            Deviation::Learned(_) => device.upload(vec![0.0; self.window.shape().action_size]),
+        });
+        let buffers = self.window.buffers();
+        let shape = [self.window.len(), self.window.shape().trajectories];
+
+        let (weights, diagnostics, readings) = phases.time(Phase::Weights, || {
+            let uniform = self.weighting == Weighting::Uniform;
+            let statistics = if uniform {
+                // Not read.
+                TrajectoryStatistics { log_ratio: device.empty(1), exponent: device.empty(1) }
+            } else {
+                self.statistics.launch(&parameters, log_std, buffers, device)
+            };
+            let Some(weights) = &self.weights else {
+                let exponents = device.tensor(&statistics.exponent, shape);
+                let log_ratio = device.tensor(&statistics.log_ratio, shape);
+                let (weights, diagnostics) = self.weighting.weigh(log_ratio, || log_second_moment(exponents));
+                let weights = device.buffer_of(weights);
+                let weights = weights.unwrap_or_else(|| panic!("the weights left the window's device"));
+                return (weights, diagnostics, None);
+            };
+            let count = policy.parameters().dims()[0];
+            let layout = Layout {
+                batches: shape[0],
+                newest: self.window.newest(),
+                squares: square_count(count),
+                parameters: count,
+                log_ratios: if uniform { 0 } else { shape[0] * shape[1] },
+                weights: shape[0] * shape[1],
+            };
+            let packed = device.empty(layout.count());
+            let weights = weights.launch(&statistics, shape, (&packed, layout.trajectories_place()), device);
+            let front = device.part(&packed, layout.norm_place());
+            let diagnostics = Diagnostics::from_packed(front, device.tensor(&weights, shape));
+            let diagnostics = if uniform {
+                diagnostics
+            } else {
+                diagnostics.with_log_ratio(device.tensor(&statistics.log_ratio, shape))
+            };
+            (weights, diagnostics, Some((packed, layout)))
+        });
+        let partial = phases
+            .time(Phase::Gradient, || self.gradient.launch(&parameters, log_std, &weights, buffers, device));
+        Pass { partial, parameters, readings, diagnostics }
+    }
+
+    fn push(&mut self, fresh: &[Trajectories], phases: &mut Phases) {
+        phases.time(Phase::Push, || fresh.iter().for_each(|batch| self.window.push(batch)));
+    }
+}
+
+impl Algorithm for DeviceReuse {
+    fn plan(&mut self, iteration: u32) -> Vec<Draw> {
+        self.weighting.begin(iteration);
+        vec![Draw { trajectories: self.window.shape().trajectories, parameters: None }]
+    }
+
+    fn accepts_device_batches(&self) -> bool {
+        true
+    }
+
+    fn push_on_device(
+        &mut self,
+        fresh: &DeviceTrajectories,
+        phases: &mut Phases,
+    ) -> Result<(), anyhow::Error> {
+        phases.time(Phase::Push, || self.window.push_device(fresh))
+    }
+
+    fn estimate(&mut self, policy: &GaussianPolicy, fresh: &[Trajectories], phases: &mut Phases) -> Estimate {
+        self.push(fresh, phases);
+        let Pass { partial, diagnostics, .. } = self.pass(policy, phases);
+        let gradient = phases.time(Phase::Gradient, || reduce::sum(&partial, &self.device));
+        Estimate {
+            gradient: self.device.tensor(&gradient, [partial.parameters]),
+            diagnostics,
+            batches: self.window.len(),
+            newest: self.window.newest(),
+        }
+    }
+
+    fn update(
+        &mut self,
+        policy: &mut GaussianPolicy,
+        optimizer: &mut Optimizer,
+        fresh: &[Trajectories],
+        phases: &mut Phases,
+    ) -> Update {
+        if self.weights.is_none() {
+            let estimate = self.estimate(policy, fresh, phases);
+            return phases.time(Phase::Update, || estimate.apply(policy, optimizer));
+        }
+        self.push(fresh, phases);
+        let Pass { partial, parameters, readings, .. } = self.pass(policy, phases);
+        let Some((packed, layout)) = readings else { unreachable!("a kernel computes the weights") };
+        let gradient = phases.time(Phase::Update, || {
+            let device = &self.device;
+            let (rule, moments) = optimizer.begin_step(&policy.parameters());
+            let moments = moments.map(|moment| {
+                device
+                    .buffer_of(moment)
+                    .unwrap_or_else(|| panic!("the optimizer is not on the window's device"))
+            });
+            let first = policy.architecture().parameter_count();
+            let projection = match policy.deviation() {
+                Deviation::Fixed => Projection { first: partial.parameters, min: 0.0, max: 0.0 },
+                Deviation::Learned(bounds) => {
+                    Projection { first, min: bounds.min as f32, max: bounds.max as f32 }
+                }
+            };
+            let place = (&packed, layout.norm_place());
+            let moments = [&moments[0], &moments[1]];
+            let stepped = reduce::step(&partial, &parameters, moments, rule, projection, place, device);
+            let count = [partial.parameters];
+            policy.set_projected_parameters(device.tensor(&stepped.parameters, count));
+            optimizer.finish_step(stepped.moments.each_ref().map(|moment| device.tensor(moment, count)));
+            device.tensor(&stepped.gradient, count)
+        });
+        Update { packed: self.device.tensor(&packed, [layout.count()]), layout, gradient: Some(gradient) }
+    }
+
+    fn save(&self, saved: &mut Saved) {
+        self.window.save(saved);
+    }
+
+    fn restore(&mut self, read: &mut Restore<'_>) -> Result<(), anyhow::Error> {
+        self.window.restore(read)
+    }
+}

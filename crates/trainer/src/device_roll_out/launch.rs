@@ -1,0 +1,214 @@
+//! Starting the kernel.
+
+use burn::backend::{Cube, DispatchDevice};
+use burn::tensor::{DType, Device, Int, Shape, Tensor};
+use burn_cubecl::CubeDevice;
+use burn_cubecl::cubecl::prelude::{BufferArg, Client, CubeCount, CubeDim};
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::tensor::CubeTensor;
+use environments::cart_pole::ContinuousCartPole;
+use environments::linear_quadratic::LinearQuadratic;
+use environments::mountain_car::ContinuousMountainCar;
+use environments::pendulum::Pendulum;
+use environments::registry::Entry;
+use environments::{BuiltIn, cart_pole, linear_quadratic, mountain_car, pendulum};
+use policy_nets::Architecture;
+
+use super::network::Network;
+use super::simulation::{Simulated, Simulation};
+use super::{DeviceSampling, NotCovered, kernel, summary};
+use crate::device_trajectories::{BatchSummary, DeviceBatch, DeviceTrajectories};
+use crate::rollout::Mode;
+use crate::trajectories::BatchShape;
+
+/// Units of a cube: few, so that a small batch still spreads over the whole device.
+const UNITS: usize = 32;
+
+/// Roll-outs of one environment, batch shape and mean network on one device.
+pub struct DeviceRollOut {
+    client: Client,
+    device: CubeDevice,
+    shape: BatchShape,
+    network: Network,
+    built_in: BuiltIn,
+}
+
+impl std::fmt::Debug for DeviceRollOut {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { shape, network, built_in, .. } = self;
+        let mut text = formatter.debug_struct("DeviceRollOut");
+        text.field("shape", shape)
+            .field("network", network)
+            .field("built_in", built_in)
+            .finish_non_exhaustive()
+    }
+}
+
+impl DeviceRollOut {
+    /// Prepares roll-outs by kernels.
+    ///
+    /// # Errors
+    /// [`NotCovered`] when there is no kernel for what is asked.
+    pub fn new(
+        entry: &Entry,
+        shape: BatchShape,
+        architecture: &Architecture,
+        normalized: bool,
+        device: &Device,
+    ) -> Result<Self, NotCovered> {
+        let device = cube_device(device).ok_or(NotCovered::Device)?;
+        let client = device.client();
+        let environment = entry.make().ok().and_then(|environment| environment.built_in());
+        let built_in = environment.ok_or(NotCovered::Environment(entry.name))?;
+        if normalized {
+            return Err(NotCovered::Normalizer);
+        }
+        let network = Network::new(architecture).ok_or_else(|| NotCovered::Width(sizes(architecture)))?;
+        let bytes = client.properties().hardware.max_shared_memory_size;
+        let parameters = network.parameter_count();
+        if network.shared_count() * size_of::<f32>() > bytes {
+            return Err(NotCovered::SharedMemory { parameters, bytes });
+        }
+        let BatchShape { trajectories, horizon, observation_size, action_size } = shape;
+        let numbers = trajectories * horizon * observation_size.max(action_size);
+        let cubes = client.properties().hardware.max_cube_count.0 as usize;
+        if numbers > u32::MAX as usize || trajectories.div_ceil(UNITS) > cubes {
+            return Err(NotCovered::Size(numbers));
+        }
+        Ok(Self { client, device, shape, network, built_in })
+    }
+
+    /// Sizes of the batches.
+    pub fn shape(&self) -> BatchShape {
+        self.shape
+    }
+
+    /// Rolls out a batch: one launch, and a small one for what metrics need. Nothing is waited for.
+    ///
+    /// # Panics
+    /// When the tensors of `sampling` are not on this device, or have other sizes.
+    pub fn run(&self, sampling: DeviceSampling) -> DeviceBatch {
+        match self.built_in {
+            BuiltIn::CartPole => self.launch::<Simulated<
+                ContinuousCartPole,
+                { cart_pole::OBSERVATION_SIZE },
+                { cart_pole::OBSERVATION_SIZE },
+                { cart_pole::ACTION_SIZE },
+            >>(sampling),
+            BuiltIn::Pendulum => self.launch::<Simulated<
+                Pendulum,
+                2,
+                { pendulum::OBSERVATION_SIZE },
+                { pendulum::ACTION_SIZE },
+            >>(sampling),
+            BuiltIn::MountainCar => self.launch::<Simulated<
+                ContinuousMountainCar,
+                { mountain_car::OBSERVATION_SIZE },
+                { mountain_car::OBSERVATION_SIZE },
+                { mountain_car::ACTION_SIZE },
+            >>(sampling),
+            BuiltIn::LinearQuadratic => self.launch::<Simulated<
+                LinearQuadratic,
+                { linear_quadratic::OBSERVATION_SIZE },
+                { linear_quadratic::OBSERVATION_SIZE },
+                { linear_quadratic::ACTION_SIZE },
+            >>(sampling),
+        }
+    }
+
+    fn launch<E: Simulation>(&self, sampling: DeviceSampling) -> DeviceBatch {
+        let DeviceSampling { parameters, log_std, streams, iteration, first_trajectory, mode } = sampling;
+        let BatchShape { trajectories, horizon, observation_size, action_size } = self.shape;
+        assert_eq!((E::OBSERVATION, E::ACTION), (observation_size, action_size), "sizes of the environment");
+        assert!(parameters.dims()[0] >= self.network.parameter_count(), "parameters of the mean network");
+        assert_eq!(log_std.dims(), [action_size], "components of log_std");
+        let observations = self.empty([trajectories, horizon, observation_size], DType::F32);
+        let actions = self.empty([trajectories, horizon, action_size], DType::F32);
+        let means = self.empty([trajectories, horizon, action_size], DType::F32);
+        let rewards = self.empty([trajectories, horizon], DType::F32);
+        let lengths = self.empty([trajectories], DType::I32);
+        let summaries = self.empty([trajectories, 2], DType::F32);
+        let [key_low, key_high] = streams.key();
+        let [reset, action, _] = mode.purposes().map(|purpose| purpose as u32);
+        kernel::roll_out::launch::<E>(
+            &self.client,
+            CubeCount::Static(trajectories.div_ceil(UNITS) as u32, 1, 1),
+            CubeDim::new_1d(UNITS as u32),
+            Self::argument(parameters),
+            Self::argument(log_std.clone()),
+            observations.clone().into_buffer_arg(),
+            actions.clone().into_buffer_arg(),
+            means.clone().into_buffer_arg(),
+            rewards.clone().into_buffer_arg(),
+            lengths.clone().into_buffer_arg(),
+            summaries.clone().into_buffer_arg(),
+            key_low,
+            key_high,
+            reset,
+            action,
+            iteration,
+            first_trajectory,
+            horizon as u32,
+            if mode == Mode::DeterministicEvaluation { 0.0 } else { 1.0 },
+            self.network.clone(),
+        );
+        let summary = self.empty([BatchSummary::PACKED], DType::F32);
+        summary::summarize::launch(
+            &self.client,
+            CubeCount::Static(1, 1, 1),
+            CubeDim::new_1d(summary::UNITS as u32),
+            summaries.into_buffer_arg(),
+            lengths.clone().into_buffer_arg(),
+            summary.clone().into_buffer_arg(),
+        );
+        let trajectories = DeviceTrajectories {
+            shape: self.shape,
+            observations: Tensor::from_primitive::<Cube>(observations),
+            actions: Tensor::from_primitive::<Cube>(actions),
+            means: Tensor::from_primitive::<Cube>(means),
+            log_std,
+            rewards: Tensor::from_primitive::<Cube>(rewards),
+            lengths: Tensor::<1, Int>::from_primitive::<Cube>(lengths),
+        };
+        DeviceBatch { trajectories, summary: Tensor::from_primitive::<Cube>(summary) }
+    }
+
+    fn empty<const D: usize>(&self, shape: [usize; D], dtype: DType) -> CubeTensor {
+        let count: usize = shape.iter().product();
+        let handle = self.client.empty(count * dtype.size());
+        CubeTensor::new_contiguous(
+            self.client.clone(),
+            self.device.clone(),
+            Shape::from(shape),
+            handle,
+            dtype,
+        )
+    }
+
+    fn argument(tensor: Tensor<1>) -> BufferArg {
+        #[expect(
+            clippy::expect_used,
+            reason = "documented: a policy of another device is a mistake of the caller"
+        )]
+        let primitive = tensor
+            .without_autodiff()
+            .try_into_primitive::<Cube>()
+            .expect("the policy is on the device that rolls out");
+        into_contiguous(primitive).into_buffer_arg()
+    }
+}
+
+pub(super) fn cube_device(device: &Device) -> Option<CubeDevice> {
+    #[allow(unreachable_patterns, reason = "which patterns there are depends on the backends compiled in")]
+    match device.as_dispatch() {
+        DispatchDevice::Cube(device) => Some(device.clone()),
+        _ => None,
+    }
+}
+
+/// The layers for a message, such as `4 -> 128 -> 1`.
+fn sizes(architecture: &Architecture) -> String {
+    let Architecture { observation_size, hidden, action_size, .. } = architecture;
+    let widths = std::iter::once(observation_size).chain(hidden).chain([action_size]);
+    widths.map(ToString::to_string).collect::<Vec<_>>().join(" -> ")
+}

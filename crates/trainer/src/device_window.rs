@@ -1,0 +1,198 @@
+//! The window in plain device buffers, for the fused GPU kernels.
+
+use burn::tensor::Tensor;
+use estimator::step_returns_in_place;
+use kernels::{BatchBuffers, Buffer, KernelDevice, Returns, WindowBuffers};
+use policy_nets::tensor_file::HostTensor;
+
+use crate::algorithms::{Restore, Saved};
+use crate::device_trajectories::DeviceTrajectories;
+use crate::trajectories::{BatchShape, Trajectories};
+use crate::window::{ReturnRule, Ring};
+
+/// A ring of batches in preallocated device memory; the layout of [`crate::window::Window`], slot by slot, with lengths
+/// in the place of the mask.
+#[derive(Clone, Debug)]
+pub struct DeviceWindow {
+    shape: BatchShape,
+    ring: Ring,
+    device: KernelDevice,
+    buffers: WindowBuffers,
+    rule: ReturnRule,
+    /// The rule on the device, once a batch has come from there.
+    returns: Option<Returns>,
+    work: Vec<f64>,
+}
+
+impl DeviceWindow {
+    /// An empty window of `capacity` batches whose step returns follow `rule`.
+    pub fn new(capacity: usize, shape: BatchShape, rule: ReturnRule, device: &KernelDevice) -> Self {
+        let BatchShape { trajectories, horizon, observation_size, action_size } = shape;
+        let steps = capacity * trajectories * horizon;
+        let buffers = WindowBuffers {
+            observations: device.empty(steps * observation_size),
+            actions: device.empty(steps * action_size),
+            means: device.empty(steps * action_size),
+            log_std: device.empty(capacity * action_size),
+            lengths: device.empty_integers(capacity * trajectories),
+            returns: device.empty(steps),
+            filled: 0,
+            batch: trajectories,
+            horizon,
+        };
+        Self {
+            shape,
+            ring: Ring::new(capacity),
+            device: device.clone(),
+            buffers,
+            rule,
+            returns: None,
+            work: vec![],
+        }
+    }
+
+    /// Number of batches held, `omega_k`.
+    pub fn len(&self) -> usize {
+        self.ring.filled
+    }
+
+    /// Whether no batch is held.
+    pub fn is_empty(&self) -> bool {
+        self.ring.filled == 0
+    }
+
+    /// Most batches held, `omega`.
+    pub fn capacity(&self) -> usize {
+        self.ring.capacity
+    }
+
+    /// Sizes of a batch.
+    pub fn shape(&self) -> BatchShape {
+        self.shape
+    }
+
+    /// Slot of the newest batch.
+    pub fn newest(&self) -> usize {
+        self.ring.newest
+    }
+
+    /// The batches held, as the kernels take them.
+    pub fn buffers(&self) -> &WindowBuffers {
+        &self.buffers
+    }
+
+    /// Copies a batch, in the place of the oldest one when the window is full: six transfers to the device, no launch.
+    pub fn push(&mut self, batch: &Trajectories) {
+        self.work.clear();
+        self.work.extend_from_slice(&batch.rewards);
+        let ReturnRule { discount, kind, baseline } = self.rule;
+        step_returns_in_place(&mut self.work, &batch.lengths, discount, kind, baseline);
+        let returns = self.work.iter().map(|value| *value as f32).collect();
+        let lengths = batch.lengths.iter().map(|length| length.cast_signed()).collect();
+
+        let slot = self.advance();
+        self.write(&self.buffers.observations, slot, batch.observations.clone());
+        self.write(&self.buffers.actions, slot, batch.actions.clone());
+        self.write(&self.buffers.means, slot, batch.means.clone());
+        self.write(&self.buffers.log_std, slot, batch.log_std.clone());
+        self.write(&self.buffers.returns, slot, returns);
+        self.device.write_integers(&self.buffers.lengths, slot * batch.lengths.len(), lengths);
+    }
+
+    /// Copies a batch that is on the device already, in the place of the oldest one when the window is full. Nothing
+    /// passes through the host.
+    ///
+    /// # Errors
+    /// When the batch is on another device.
+    pub fn push_device(&mut self, batch: &DeviceTrajectories) -> Result<(), anyhow::Error> {
+        let device = &self.device;
+        let elsewhere = || anyhow::anyhow!("the batch is not on the window's device");
+        let batch = BatchBuffers {
+            observations: device.buffer_of(batch.observations.clone()).ok_or_else(elsewhere)?,
+            actions: device.buffer_of(batch.actions.clone()).ok_or_else(elsewhere)?,
+            means: device.buffer_of(batch.means.clone()).ok_or_else(elsewhere)?,
+            log_std: device.buffer_of(batch.log_std.clone()).ok_or_else(elsewhere)?,
+            lengths: device.integer_buffer_of(batch.lengths.clone()).ok_or_else(elsewhere)?,
+            rewards: device.buffer_of(batch.rewards.clone()).ok_or_else(elsewhere)?,
+        };
+        let ReturnRule { discount, kind, baseline } = self.rule;
+        let horizon = self.shape.horizon;
+        let returns = self
+            .returns
+            .get_or_insert_with(|| Returns::new(discount, kind, baseline, horizon, device))
+            .clone();
+        let slot = self.advance();
+        self.buffers.store(slot, &batch, &returns, &self.device);
+        Ok(())
+    }
+
+    fn advance(&mut self) -> usize {
+        let slot = self.ring.advance();
+        self.buffers.filled = self.ring.filled;
+        slot
+    }
+
+    fn write(&self, buffer: &Buffer, slot: usize, values: Vec<f32>) {
+        self.device.write(buffer, slot * values.len(), values);
+    }
+
+    /// Copies the batches held to the host, for a checkpoint; the names and shapes of [`crate::window::Window::save`].
+    pub fn save(&self, saved: &mut Saved) {
+        let BatchShape { trajectories, horizon, observation_size, action_size } = self.shape;
+        let (capacity, filled) = (self.ring.capacity, self.ring.filled);
+        let mut insert = |name: &str, shape: &[usize], values: Vec<f64>| {
+            saved.insert(format!("window.{name}"), HostTensor::new(shape, values));
+        };
+        let host = |buffer: &Buffer, row: usize| -> Vec<f64> {
+            let rows: Tensor<2> = self.device.tensor(buffer, [capacity, row]);
+            rows.slice(0..filled).into_data().iter::<f64>().collect()
+        };
+        let steps = |last| [filled, trajectories, horizon, last];
+        let row = trajectories * horizon;
+        insert("position", &[2], self.ring.position());
+        insert(
+            "observations",
+            &steps(observation_size),
+            host(&self.buffers.observations, row * observation_size),
+        );
+        insert("actions", &steps(action_size), host(&self.buffers.actions, row * action_size));
+        insert("means", &steps(action_size), host(&self.buffers.means, row * action_size));
+        insert("log_std", &[filled, action_size], host(&self.buffers.log_std, action_size));
+        let lengths = self.device.integers(&self.buffers.lengths, [capacity, trajectories]);
+        let lengths = lengths.slice(0..filled).into_data().iter::<f64>().collect();
+        insert("lengths", &[filled, trajectories], lengths);
+        insert("returns", &[filled, trajectories, horizon], host(&self.buffers.returns, row));
+    }
+
+    /// Takes back what [`save`](Self::save) gave.
+    ///
+    /// # Errors
+    /// A tensor that is missing or has another shape.
+    pub fn restore(&mut self, read: &mut Restore<'_>) -> Result<(), anyhow::Error> {
+        self.ring.restore(&read("window.position", &[2])?)?;
+        self.buffers.filled = self.ring.filled;
+        let BatchShape { trajectories, horizon, observation_size, action_size } = self.shape;
+        let (filled, device) = (self.ring.filled, &self.device);
+        let mut fill = |name: &str, shape: &[usize], buffer: &Buffer| -> Result<(), anyhow::Error> {
+            let values = read(&format!("window.{name}"), shape)?;
+            device.write(buffer, 0, values.into_iter().map(|value| value as f32).collect());
+            Ok(())
+        };
+        let steps = |last| [filled, trajectories, horizon, last];
+        fill("observations", &steps(observation_size), &self.buffers.observations)?;
+        fill("actions", &steps(action_size), &self.buffers.actions)?;
+        fill("means", &steps(action_size), &self.buffers.means)?;
+        fill("log_std", &[filled, action_size], &self.buffers.log_std)?;
+        fill("returns", &[filled, trajectories, horizon], &self.buffers.returns)?;
+        let lengths = read("window.lengths", &[filled, trajectories])?;
+        if let Some(length) = lengths.iter().find(|length| !(0.0..=horizon as f64).contains(*length)) {
+            anyhow::bail!("window.lengths holds {length}");
+        }
+        device.write_integers(
+            &self.buffers.lengths,
+            0,
+            lengths.into_iter().map(|value| value as i32).collect(),
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,265 @@
+//! The GPU kernels one by one, and how many there are.
+
+use std::sync::{Arc, Mutex};
+use std::thread::{self, ThreadId};
+
+use integration_tests::oracle::{self, Settings, answer};
+use integration_tests::problems::Recipe;
+use kernels::cubecl::logging::{LaunchObservation, LaunchObserver};
+use kernels::{KernelDevice, TrajectoryStatistics, WeightRule, Weights};
+use policy_nets::GaussianPolicy;
+use trainer::algorithms::{Algorithm, DeviceReuse, TrajectoryReuse};
+use trainer::config::{AdamConfig, ConstantConfig, OptimizerConfig};
+use trainer::device::SelectedDevice;
+use trainer::device_trajectories::DeviceTrajectories;
+use trainer::optimizer::Optimizer;
+use trainer::phases::Phases;
+
+use crate::bounds::{EPSILON, LARGEST_WEIGHT, SMALLEST_WEIGHT, assert_bounded};
+use crate::estimates::PLAIN;
+use crate::fused::{assert_estimate, configuration};
+use crate::support::{batch_shape, coefficient_rule, devices, fresh_batch, host, policy_state};
+
+/// Devices with kernels.
+fn gpus() -> Vec<SelectedDevice> {
+    devices().into_iter().filter(|device| !device.is_host()).collect()
+}
+
+/// Weights for ratios of every size and all exponents, with `ln(1 - lambda)` near its ends, and clipped ones.
+#[test]
+fn weights_for_given_ratios() {
+    let ratios = [-300.0, -90.0, -5.0, -0.1, 0.0, 0.1, 5.0, 90.0, 300.0];
+    let shape = [1, ratios.len()];
+    for selected in gpus() {
+        let device = KernelDevice::of(&selected.device).unwrap();
+        let row = || device.upload(ratios.iter().map(|ratio| *ratio as f32).collect());
+        let statistics = TrajectoryStatistics { log_ratio: row(), exponent: row() };
+        let packed = device.empty(7 + 2 * ratios.len());
+        let weights = |rule| {
+            let kernel = Weights::new(rule, 1, device.limits()).unwrap();
+            host(device.tensor(&kernel.launch(&statistics, shape, (&packed, 7), &device), [ratios.len()]))
+        };
+        for lambda in [0.0, 1e-12, 1e-3, 0.5, 0.999, 1.0 - 1e-7, 1.0] {
+            for exponent in [-2.0, -1.0, -0.5, -0.1, 0.0] {
+                let rule = coefficient_rule(oracle::Coefficients::Fixed { lambda, adaptive: false }, 1);
+                let divergence = estimator::DivergenceEstimator::Sample;
+                let found = weights(WeightRule::PowerMean { rule, divergence, exponent });
+                for (ratio, found) in ratios.iter().zip(found) {
+                    let expected = oracle::power_mean_weight(*ratio, 1.0, lambda, exponent, ratios.len());
+                    let expected = expected.min(LARGEST_WEIGHT);
+                    let sensitivity =
+                        if exponent == 0.0 { ratio.abs() } else { ratio.abs() + 30.0 / -exponent };
+                    let bound = (4.0 * EPSILON * (4.0 + sensitivity)).exp_m1() * expected + SMALLEST_WEIGHT;
+                    let what = format_args!("lambda {lambda}, s {exponent}, l {ratio} on {}", selected.name);
+                    assert_bounded(found, expected, bound, what);
+                }
+            }
+        }
+        let clipped = weights(WeightRule::MultipleImportance { log_clip: 10.0_f64.ln() });
+        for (ratio, found) in ratios.iter().zip(clipped) {
+            let expected = oracle::clipped_weight(*ratio, 10.0, 1, ratios.len());
+            assert_bounded(found, expected, 1e-5 * expected + 1e-36, format_args!("clipped at {ratio}"));
+        }
+    }
+}
+
+/// The fused update takes the steps of the separate one, and learned deviations stay within their bounds.
+#[test]
+fn updates_are_those_of_the_tensor_operations() {
+    let adam = |learning_rate| OptimizerConfig::Adam(AdamConfig { learning_rate, ..AdamConfig::default() });
+    let constant = OptimizerConfig::Constant(ConstantConfig { learning_rate: 0.01 });
+    for (seed, optimizer, learned) in [(1, adam(0.05), false), (2, constant, true), (3, adam(0.05), true)] {
+        let recipe = Recipe { window: 3, batch: 4, horizon: 12, learned, shift: 0.05, ..Recipe::default() };
+        let problem = recipe.problem(seed);
+        let config = configuration(&recipe, &PLAIN);
+        let (shape, parameters) = (batch_shape(&problem), problem.target.flat().len());
+        for selected in gpus() {
+            let device = &selected.device;
+            let mut state = policy_state(&problem.target);
+            if let policy_nets::Deviation::Learned(bounds) = &mut state.deviation {
+                bounds.max = state.log_std[0] + 1e-3;
+                state.log_std[0] = bounds.max - 5e-4;
+                state.log_std[1] = state.log_std[1].min(bounds.max);
+            }
+            let run = |algorithm: &mut dyn Algorithm| {
+                let mut policy = GaussianPolicy::from_state(&state, device);
+                let mut optimizer = Optimizer::new(&optimizer);
+                let mut norms = vec![];
+                for index in 0..3 {
+                    let fresh = [fresh_batch(&problem, index)];
+                    let update =
+                        algorithm.update(&mut policy, &mut optimizer, &fresh, &mut Phases::default());
+                    let values = host(update.packed);
+                    assert_eq!(values.len(), update.layout.count());
+                    let readings = update.layout.read(values);
+                    assert_eq!(readings.parameters(), host(policy.parameters()));
+                    assert_eq!(readings.check(Vec::new), Ok(()));
+                    norms.push(readings.gradient_norm());
+                }
+                (host(policy.parameters()), norms)
+            };
+            let fused = run(&mut DeviceReuse::new(&config, shape, parameters, device).unwrap());
+            let generic = run(&mut TrajectoryReuse::new(&config.algorithm, shape, parameters, device));
+            for (fused, generic) in fused.0.iter().zip(&generic.0).chain(fused.1.iter().zip(&generic.1)) {
+                assert!((fused - generic).abs() <= 2e-4 * (1.0 + generic.abs()), "{fused} is not {generic}");
+            }
+            if let policy_nets::Deviation::Learned(bounds) = state.deviation {
+                let largest = fused.0[parameters - 2..].iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                assert!(largest <= f64::from(bounds.max as f32), "{largest} above {}", bounds.max);
+            }
+        }
+    }
+}
+
+/// A batch that is on the device gets into the window with the returns that the host computes.
+#[test]
+fn batches_on_the_device_give_the_estimates_of_batches_on_the_host() {
+    let baselines = [oracle::Baseline::None, oracle::Baseline::Average, oracle::Baseline::LeaveOneOut];
+    for (seed, baseline) in baselines.into_iter().enumerate() {
+        let recipe = Recipe { window: 2, batch: 3, horizon: 17, ..Recipe::default() };
+        let settings = Settings { baseline, discount: 0.9, ..PLAIN };
+        let problem = recipe.problem(seed as u64);
+        let expected = answer(&problem, &settings);
+        let config = configuration(&recipe, &settings);
+        for selected in gpus() {
+            let (device, name) = (&selected.device, format!("{baseline:?} on {}", selected.name));
+            let policy = GaussianPolicy::from_state(&policy_state(&problem.target), device);
+            let parameters = problem.target.flat().len();
+            let mut algorithm = DeviceReuse::new(&config, batch_shape(&problem), parameters, device).unwrap();
+            for index in 0..2 {
+                let batch = DeviceTrajectories::from_host(&fresh_batch(&problem, index), device);
+                algorithm.window_mut().push_device(&batch).unwrap();
+            }
+            let estimate = algorithm.estimate(&policy, &[], &mut Phases::default());
+            let (gradient, report) = (host(estimate.gradient), estimate.diagnostics.report());
+            assert_estimate(&gradient, &report, &problem, &settings, &expected, &name);
+        }
+    }
+}
+
+/// Total returns on the device, for one batch.
+#[test]
+fn total_returns_on_the_device() {
+    let recipe = Recipe { window: 1, batch: 3, horizon: 17, ..Recipe::default() };
+    let weighting = oracle::Weighting::Uniform;
+    let settings = Settings { weighting, total: true, discount: 0.95, ..PLAIN };
+    let problem = recipe.problem(11);
+    let expected = answer(&problem, &settings);
+    let config = configuration(&recipe, &settings);
+    for selected in gpus() {
+        let device = &selected.device;
+        let policy = GaussianPolicy::from_state(&policy_state(&problem.target), device);
+        let parameters = problem.target.flat().len();
+        let mut algorithm = DeviceReuse::new(&config, batch_shape(&problem), parameters, device).unwrap();
+        let batch = DeviceTrajectories::from_host(&fresh_batch(&problem, 0), device);
+        algorithm.window_mut().push_device(&batch).unwrap();
+        let estimate = algorithm.estimate(&policy, &[], &mut Phases::default());
+        let (gradient, report) = (host(estimate.gradient), estimate.diagnostics.report());
+        assert_estimate(&gradient, &report, &problem, &settings, &expected, &selected.name);
+    }
+}
+
+/// Kernels started by one thread.
+struct Launches {
+    thread: ThreadId,
+    names: Mutex<Vec<&'static str>>,
+}
+
+impl LaunchObserver for Launches {
+    fn launched(&self, kernel: &'static str) {
+        if thread::current().id() == self.thread {
+            self.names.lock().unwrap().push(kernel);
+        }
+    }
+}
+
+/// An iteration of RT-PG is four launches, whatever started them; two more put a batch that is on the device into the
+/// window.
+#[test]
+fn an_update_is_four_launches() {
+    let recipe = Recipe { window: 2, batch: 3, horizon: 9, learned: true, ..Recipe::default() };
+    let problem = recipe.problem(5);
+    let config = configuration(&recipe, &PLAIN);
+    for selected in gpus() {
+        let device = &selected.device;
+        let parameters = problem.target.flat().len();
+        let mut algorithm = DeviceReuse::new(&config, batch_shape(&problem), parameters, device).unwrap();
+        let mut policy = GaussianPolicy::from_state(&policy_state(&problem.target), device);
+        let mut optimizer = Optimizer::new(&OptimizerConfig::Adam(AdamConfig::default()));
+        let fresh = [fresh_batch(&problem, 0)];
+        let on_device = DeviceTrajectories::from_host(&fresh[0], device);
+        // Makes the optimiser's state.
+        algorithm.update(&mut policy, &mut optimizer, &fresh, &mut Phases::default());
+
+        let observer = Arc::new(Launches { thread: thread::current().id(), names: Mutex::default() });
+        let observation = LaunchObservation::new(observer.clone());
+        let update = algorithm.update(&mut policy, &mut optimizer, &fresh, &mut Phases::default());
+        host(update.packed);
+        let names = std::mem::take(&mut *observer.names.lock().unwrap());
+        assert_eq!(names.len(), 4, "{names:?}");
+        algorithm.window_mut().push_device(&on_device).unwrap();
+        drop(observation);
+        let names = std::mem::take(&mut *observer.names.lock().unwrap());
+        assert_eq!(names.len(), 2, "{names:?}");
+    }
+}
+
+/// A NaN in the data reaches what the host checks.
+#[test]
+fn a_nan_is_seen_on_the_host() {
+    let recipe = Recipe { window: 2, batch: 3, horizon: 9, early_ends: false, ..Recipe::default() };
+    let problem = recipe.problem(6);
+    let config = configuration(&recipe, &PLAIN);
+    for selected in gpus() {
+        let device = &selected.device;
+        for what in ["observation", "action", "reward", "parameter"] {
+            let parameters = problem.target.flat().len();
+            let mut algorithm = DeviceReuse::new(&config, batch_shape(&problem), parameters, device).unwrap();
+            let mut state = policy_state(&problem.target);
+            let mut batch = fresh_batch(&problem, 1);
+            match what {
+                "observation" => batch.observations[4] = f32::NAN,
+                "action" => batch.actions[4] = f32::NAN,
+                "reward" => batch.rewards[4] = f64::NAN,
+                _ => state.mean_parameters[3] = f64::NAN,
+            }
+            let mut policy = GaussianPolicy::from_state(&state, device);
+            let mut optimizer = Optimizer::new(&OptimizerConfig::Adam(AdamConfig::default()));
+            let update = algorithm.update(&mut policy, &mut optimizer, &[batch], &mut Phases::default());
+            let readings = update.layout.read(host(update.packed));
+            assert!(!readings.gradient_norm().is_finite(), "{what}: {readings:?}");
+            assert!(readings.check(|| host(update.gradient.unwrap())).is_err(), "{what}");
+        }
+    }
+}
+
+/// The window's state survives a checkpoint.
+#[test]
+fn the_window_comes_back_from_a_checkpoint() {
+    let recipe = Recipe { window: 3, batch: 2, horizon: 8, ..Recipe::default() };
+    let problem = recipe.problem(8);
+    let config = configuration(&recipe, &PLAIN);
+    for selected in gpus() {
+        let device = &selected.device;
+        let parameters = problem.target.flat().len();
+        let new = || DeviceReuse::new(&config, batch_shape(&problem), parameters, device).unwrap();
+        let policy = GaussianPolicy::from_state(&policy_state(&problem.target), device);
+        let (mut algorithm, mut saved) = (new(), std::collections::BTreeMap::new());
+        for index in [0, 1, 2, 0] {
+            algorithm.estimate(&policy, &[fresh_batch(&problem, index)], &mut Phases::default());
+        }
+        algorithm.save(&mut saved);
+        let mut restored = new();
+        restored
+            .restore(&mut |name, shape| {
+                let tensor = &saved[name];
+                assert_eq!(tensor.shape, shape);
+                Ok(tensor.values.clone())
+            })
+            .unwrap();
+        let fresh = [fresh_batch(&problem, 1)];
+        let first = host(algorithm.estimate(&policy, &fresh, &mut Phases::default()).gradient);
+        let second = host(restored.estimate(&policy, &fresh, &mut Phases::default()).gradient);
+        assert_eq!(first, second);
+    }
+}

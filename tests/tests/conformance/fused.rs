@@ -1,0 +1,326 @@
+//! Every fused path, that of the CPU and that of the GPU, on one set of problems.
+
+use estimator::DiagnosticsReport;
+use integration_tests::oracle::{
+    self, Activation, Answer, Baseline, Coefficients, Problem, Settings, Weighting, answer,
+};
+use integration_tests::problems::{DeviationShift, Recipe};
+use policy_nets::GaussianPolicy;
+use trainer::algorithms::{Algorithm, FusedReuse};
+use trainer::config::{
+    AlgorithmConfig, CoefficientKind, Config, OnPolicyConfig, PowerMeanConfig, Source, WindowConfig, load,
+};
+use trainer::device::SelectedDevice;
+use trainer::phases::Phases;
+use trainer::threads::Threads;
+
+use crate::bounds::{
+    Bounds, LARGEST_WEIGHT, SMALLEST_WEIGHT, assert_bounded, assert_diagnostics, assert_gradient,
+    gradient_bound,
+};
+use crate::estimates::{PLAIN, RT_PG};
+use crate::support::{
+    self, batch_shape, devices, devices_for, fresh_batch, host, policy_config, policy_state,
+};
+
+/// The fused algorithm of a device.
+pub(crate) fn fused(
+    config: &Config,
+    problem: &Problem,
+    device: &SelectedDevice,
+) -> Option<Box<dyn Algorithm>> {
+    let (shape, parameters) = (batch_shape(problem), problem.target.flat().len());
+    if device.is_host() {
+        let threads = Threads::new(2).unwrap();
+        let fused = FusedReuse::new(&config.algorithm, shape, parameters, &device.device, &threads);
+        return Some(Box::new(fused));
+    }
+    #[cfg(all(any(feature = "wgpu", feature = "cuda"), not(feature = "fusion")))]
+    return Some(Box::new(
+        trainer::algorithms::DeviceReuse::new(config, shape, parameters, &device.device).unwrap(),
+    ));
+    #[allow(unreachable_code, reason = "builds with fusion have no kernels of their own")]
+    None
+}
+
+/// A configuration that asks for the settings' estimate.
+pub(crate) fn configuration(recipe: &Recipe, settings: &Settings) -> Config {
+    let Recipe { window, batch, .. } = *recipe;
+    let baseline = support::baseline(settings.baseline);
+    let mut config = load(&Source::Preset("cartpole".to_owned()), &[]).unwrap();
+    config.policy = policy_config(recipe);
+    config.algorithm = match settings.weighting {
+        Weighting::PowerMean { rule, closed_form, exponent } => {
+            let mut options = PowerMeanConfig {
+                batch_size: batch,
+                window,
+                discount: settings.discount,
+                baseline,
+                exponent,
+                ..PowerMeanConfig::default()
+            };
+            if !closed_form {
+                options.divergence = estimator::DivergenceEstimator::Sample;
+            }
+            match rule {
+                Coefficients::Adaptive { scale } => options.correction_scale = scale,
+                Coefficients::Theoretical { second_moment, delta } => {
+                    options.coefficients = CoefficientKind::Theoretical;
+                    (options.second_moment_bound, options.confidence_delta) = (second_moment, delta);
+                }
+                Coefficients::Fixed { lambda, adaptive } => {
+                    options.coefficients = CoefficientKind::Fixed;
+                    options.lambda = lambda;
+                    if adaptive {
+                        options.mixture = estimator::MixtureRule::Adaptive;
+                    }
+                }
+            }
+            AlgorithmConfig::RtPg(options)
+        }
+        Weighting::MultipleImportance => AlgorithmConfig::Miw(WindowConfig {
+            batch_size: batch,
+            window,
+            discount: settings.discount,
+            baseline,
+        }),
+        Weighting::Uniform => {
+            assert_eq!(window, 1, "uniform weights are those of on-policy algorithms");
+            let options = OnPolicyConfig { batch_size: batch, discount: settings.discount, baseline };
+            if settings.total {
+                AlgorithmConfig::Reinforce(options)
+            } else {
+                AlgorithmConfig::Gpomdp(options)
+            }
+        }
+        Weighting::Clipped(_) | Weighting::BalanceHeuristic => unreachable!("no fused algorithm"),
+    };
+    config
+}
+
+fn assert_fused_conforms(recipe: &Recipe, settings: &Settings, seed: u64) {
+    assert_fused_conforms_on(&devices(), recipe, settings, seed);
+}
+
+fn assert_fused_conforms_on(devices: &[SelectedDevice], recipe: &Recipe, settings: &Settings, seed: u64) {
+    let problem = recipe.problem(seed);
+    let expected = answer(&problem, settings);
+    let config = configuration(recipe, settings);
+    let batches: Vec<_> = (0..problem.window()).map(|index| fresh_batch(&problem, index)).collect();
+    for device in devices {
+        let name = format!("seed {seed}, {settings:?}, {recipe:?} on {}", device.name);
+        let Some(mut algorithm) = fused(&config, &problem, device) else { continue };
+        let policy = GaussianPolicy::from_state(&policy_state(&problem.target), &device.device);
+        let estimate = algorithm.estimate(&policy, &batches, &mut Phases::default());
+        assert_eq!((estimate.batches, estimate.newest), (problem.window(), problem.window() - 1), "{name}");
+        assert_estimate(
+            &host(estimate.gradient),
+            &estimate.diagnostics.report(),
+            &problem,
+            settings,
+            &expected,
+            &name,
+        );
+    }
+}
+
+/// Compares a gradient and its diagnostics with the oracle's.
+pub(crate) fn assert_estimate(
+    gradient: &[f64],
+    report: &DiagnosticsReport,
+    problem: &Problem,
+    settings: &Settings,
+    expected: &Answer,
+    name: &str,
+) {
+    let bounds = Bounds::new(problem, settings);
+    let saturated = |row: &Vec<f64>| row.iter().map(|weight| weight.min(LARGEST_WEIGHT)).collect();
+    let weights: Vec<Vec<f64>> = expected.weights.iter().map(saturated).collect();
+    assert_gradient(gradient, problem, settings, expected, &weights, &bounds, name);
+    assert_diagnostics(report, &weights, gradient_bound(settings, expected, &weights, &bounds), name);
+    if !matches!(settings.weighting, Weighting::PowerMean { .. }) {
+        return;
+    }
+    for i in 0..problem.window() {
+        let (found, bound) = (report.log_second_moment[i], bounds.log_second_moment[i]);
+        assert_bounded(found, expected.log_second_moment[i], bound, format_args!("{name}: ln D {i}"));
+        let pairs = [("alpha", &report.alpha, &expected.alpha), ("lambda", &report.lambda, &expected.lambda)];
+        for (what, found, expected) in pairs {
+            let bound = bounds.coefficients().exp_m1() * expected[i] + SMALLEST_WEIGHT;
+            assert_bounded(found[i], expected[i], bound, format_args!("{name}: {what} {i}"));
+        }
+    }
+}
+
+/// Settings that take turns with the seed.
+pub(crate) fn varied_settings(seed: u64) -> Settings {
+    let rules = [
+        Coefficients::Adaptive { scale: 1.0 },
+        Coefficients::Theoretical { second_moment: 50.0, delta: 0.2 },
+        Coefficients::Fixed { lambda: 0.3, adaptive: false },
+        Coefficients::Fixed { lambda: 0.7, adaptive: true },
+        Coefficients::Fixed { lambda: 0.0, adaptive: false },
+        Coefficients::Fixed { lambda: 1.0, adaptive: true },
+        Coefficients::Adaptive { scale: 2.1459 },
+    ];
+    let pick =
+        |count: usize, salt: u64| (seed.wrapping_mul(0x9e37_79b9_7f4a_7c15 ^ salt) >> 33) as usize % count;
+    let power_mean = Weighting::PowerMean {
+        rule: rules[seed as usize % rules.len()],
+        closed_form: pick(2, 3) == 0,
+        exponent: [-1.0, -0.5, -2.0, 0.0][pick(4, 4)],
+    };
+    Settings {
+        weighting: [power_mean, power_mean, Weighting::MultipleImportance][pick(3, 5)],
+        discount: [1.0, 0.9, 0.99, 0.0][pick(4, 6)],
+        total: false,
+        baseline: [Baseline::None, Baseline::Average, Baseline::LeaveOneOut][pick(3, 8)],
+    }
+}
+
+/// Sizes at which blocks, tiles and vectors do not come out even.
+#[test]
+fn fused_paths_at_odd_sizes() {
+    let sizes = |observation_size: usize, hidden: &[usize], action_size: usize| Recipe {
+        observation_size,
+        hidden: hidden.to_vec(),
+        action_size,
+        ..Recipe::default()
+    };
+    let recipes = [
+        Recipe { window: 1, batch: 1, horizon: 1, ..sizes(1, &[], 1) },
+        Recipe { window: 1, batch: 1, horizon: 1, ..sizes(64, &[3], 1) },
+        Recipe { window: 3, batch: 2, horizon: 131, bias: false, ..sizes(4, &[], 1) },
+        Recipe { window: 2, batch: 3, horizon: 33, ..sizes(5, &[33, 7, 5], 3) },
+        Recipe { window: 2, batch: 2, horizon: 7, learned: true, ..sizes(64, &[64], 64) },
+        Recipe { window: 2, batch: 2, horizon: 9, ..sizes(3, &[17, 64, 1, 9], 2) },
+        Recipe { window: 5, batch: 3, horizon: 40, bias: false, ..sizes(17, &[32, 32], 6) },
+    ];
+    for (seed, recipe) in recipes.into_iter().enumerate() {
+        for (index, activation) in [Activation::Tanh, Activation::Relu].into_iter().enumerate() {
+            let recipe = Recipe { activation, ..recipe.clone() };
+            // Software drivers get the activations in turn.
+            let devices = devices_for(16 * seed as u64 + u64::from(index != seed % 2));
+            assert_fused_conforms_on(&devices, &recipe, &PLAIN, seed as u64);
+        }
+    }
+}
+
+#[test]
+fn fused_paths_on_random_problems() {
+    for seed in 0..16 {
+        assert_fused_conforms_on(&devices_for(seed), &Recipe::random(seed), &varied_settings(seed), seed);
+    }
+}
+
+/// Every rule for the weights, on one network.
+#[test]
+fn fused_paths_with_every_weight_rule() {
+    let recipe = Recipe { window: 6, batch: 7, shift: 0.15, ..Recipe::default() };
+    for seed in 0..42 {
+        assert_fused_conforms(&recipe, &varied_settings(seed), seed);
+    }
+    for total in [false, true] {
+        let settings = Settings { weighting: Weighting::Uniform, total, discount: 0.9, ..PLAIN };
+        assert_fused_conforms(&Recipe { window: 1, ..recipe.clone() }, &settings, 7);
+    }
+}
+
+#[test]
+fn fused_paths_with_extreme_log_ratios() {
+    for seed in 0..12 {
+        let recipe = Recipe {
+            window: 1 + seed as usize % 4,
+            horizon: [10, 50][seed as usize % 2],
+            early_ends: false,
+            shift: 0.3,
+            log_ratio: Some([300.0, 90.0, 30.0][seed as usize % 3]),
+            ..Recipe::default()
+        };
+        assert_fused_conforms_on(&devices_for(seed), &recipe, &varied_settings(seed + 1000), seed);
+        assert_fused_conforms_on(&devices_for(seed), &recipe, &PLAIN, seed);
+    }
+    // Every size of log-ratio on software drivers, too, with one network and horizon.
+    for (seed, size) in [300.0, 90.0, 30.0].into_iter().enumerate() {
+        let recipe = Recipe { early_ends: false, shift: 0.3, log_ratio: Some(size), ..Recipe::default() };
+        assert_fused_conforms(&recipe, &PLAIN, seed as u64);
+    }
+}
+
+#[test]
+fn fused_paths_over_a_thousand_steps() {
+    for (seed, early_ends) in [(1, false), (2, true)] {
+        let recipe =
+            Recipe { window: 3, batch: 3, horizon: 1000, early_ends, shift: 0.01, ..Recipe::default() };
+        assert_fused_conforms(&recipe, &PLAIN, seed);
+    }
+}
+
+#[test]
+fn fused_paths_with_learned_and_unequal_deviations() {
+    for (seed, deviation_shift) in
+        [DeviationShift::Equal, DeviationShift::Slight, DeviationShift::Infinite].into_iter().enumerate()
+    {
+        for activation in [Activation::Tanh, Activation::Relu] {
+            let recipe = Recipe {
+                hidden: vec![8, 4],
+                activation,
+                learned: true,
+                deviation_shift,
+                action_size: 6,
+                ..Recipe::default()
+            };
+            assert_fused_conforms(&recipe, &PLAIN, seed as u64);
+        }
+    }
+    let recipe = Recipe { window: 1, deviation_shift: DeviationShift::Infinite, ..Recipe::default() };
+    assert_fused_conforms(&recipe, &PLAIN, 4);
+}
+
+/// What a fused path does not cover gives the same numbers by tensor operations: a network too wide for a GPU's kernels.
+#[test]
+fn a_network_that_no_kernel_covers() {
+    let recipe = Recipe { window: 2, batch: 2, horizon: 6, hidden: vec![9000], ..Recipe::default() };
+    let problem = recipe.problem(3);
+    let settings = Settings { weighting: RT_PG, ..PLAIN };
+    let expected = answer(&problem, &settings);
+    let config = configuration(&recipe, &settings);
+    let batches: Vec<_> = (0..2).map(|index| fresh_batch(&problem, index)).collect();
+    for device in devices() {
+        let name = format!("a wide network on {}", device.name);
+        #[cfg(all(any(feature = "wgpu", feature = "cuda"), not(feature = "fusion")))]
+        if !device.is_host() {
+            let parameters = problem.target.flat().len();
+            let refused = trainer::algorithms::DeviceReuse::new(
+                &config,
+                batch_shape(&problem),
+                parameters,
+                &device.device,
+            );
+            assert!(refused.unwrap_err().contains("shared memory"), "{name}");
+        }
+        let mut algorithm = trainer::algorithms::make(
+            &config,
+            batch_shape(&problem),
+            problem.target.flat().len(),
+            trainer::random::Streams::new(0),
+            &device,
+            &Threads::new(2).unwrap(),
+        );
+        let policy = GaussianPolicy::from_state(&policy_state(&problem.target), &device.device);
+        let estimate = algorithm.estimate(&policy, &batches, &mut Phases::default());
+        let bounds = Bounds::new(&problem, &settings);
+        assert_gradient(
+            &host(estimate.gradient),
+            &problem,
+            &settings,
+            &expected,
+            &expected.weights,
+            &bounds,
+            &name,
+        );
+        let share = estimate.diagnostics.report().batch_share[estimate.newest];
+        let newest = oracle::share(&expected.weights)[1];
+        assert_bounded(share, newest, 1e-3, format_args!("{name}: share"));
+    }
+}
