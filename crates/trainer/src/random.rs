@@ -46,7 +46,7 @@ impl Streams {
     }
 
     /// The key, lower half first.
-    pub(crate) fn key(self) -> [u32; 2] {
+    pub fn key(self) -> [u32; 2] {
         self.key
     }
 
