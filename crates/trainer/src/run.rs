@@ -159,6 +159,7 @@ impl Run {
     ) -> Result<Self, TrainError> {
         folder.lock()?;
         if !folder.has_checkpoint() && folder.records_nothing()? {
+            folder.remove_leftovers()?;
             return Self::start_prepared(trainer, device, folder);
         }
         let recovered = recover(&folder)?;
