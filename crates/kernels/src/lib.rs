@@ -15,6 +15,10 @@
 //!
 //! Without a GPU backend (features `wgpu`, `vulkan`, `metal`, `cuda`), and with `fusion`, the crate is empty.
 #![cfg(all(feature = "device", not(feature = "fusion")))]
+#![cfg_attr(
+    not(all(feature = "device", not(feature = "fusion"))),
+    allow(rustdoc::broken_intra_doc_links, reason = "the crate is empty, its introduction is not")
+)]
 #![allow(unused_qualifications, reason = "the macro qualifies what a kernel calls")]
 #![allow(clippy::needless_range_loop, reason = "kernels have no iterators over what they index")]
 

@@ -82,8 +82,11 @@ pub(super) fn gradient_error(
         window: BATCHES as usize,
         ..PowerMeanConfig::default()
     };
-    let config = Config { kernels, algorithm: AlgorithmConfig::RtPg(options), ..config.clone() };
     let target = target();
+    let mut config = Config { kernels, algorithm: AlgorithmConfig::RtPg(options), ..config.clone() };
+    config.policy.hidden.clone_from(&target.architecture.hidden);
+    config.policy.activation = target.architecture.activation;
+    config.policy.bias = target.architecture.bias;
     let count = target.mean_parameters.len();
     let mut algorithm = algorithms::make(&config, SHAPE, count, Streams::new(0), device, threads);
     let policy = GaussianPolicy::from_state(&target, &device.device);
