@@ -14,11 +14,11 @@
 //! There is no infinity in the arithmetic, only the estimator's `1e30`; a NaN that comes in reaches the gradient.
 //!
 //! Without a GPU backend (features `wgpu`, `vulkan`, `metal`, `cuda`), and with `fusion`, the crate is empty.
-#![cfg(all(feature = "device", not(feature = "fusion")))]
 #![cfg_attr(
     not(all(feature = "device", not(feature = "fusion"))),
     allow(rustdoc::broken_intra_doc_links, reason = "the crate is empty, its introduction is not")
 )]
+#![cfg(all(feature = "device", not(feature = "fusion")))]
 #![allow(unused_qualifications, reason = "the macro qualifies what a kernel calls")]
 #![allow(clippy::needless_range_loop, reason = "kernels have no iterators over what they index")]
 
