@@ -1,138 +1,33 @@
 //! One run: sample, estimate, step.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+mod error;
+mod saved;
+
 use std::time::{Duration, Instant};
 
 use burn::tensor::Tensor;
-use environments::StepError;
-use environments::registry::{self, Entry, UnknownEnvironment};
-use policy_nets::tensor_file::HostTensor;
+use environments::registry::{self, Entry};
 use policy_nets::{Architecture, GaussianPolicy, Normalizer, PolicyState};
 
-use crate::algorithms::{self, Algorithm, Restore, Update};
-use crate::checkpoint::{Checkpoint, CheckpointError, Progress};
+pub use self::error::TrainError;
+use self::error::in_iteration;
+use crate::algorithms::{self, Algorithm, Update};
+use crate::checkpoint::Progress;
 use crate::config::{BadBatches, Config, KernelChoice};
 use crate::device::SelectedDevice;
 use crate::device_roll_out::{DeviceRollOut, DeviceSampling};
 use crate::device_trajectories::{BatchSummary, DeviceBatch};
 use crate::evaluation::Evaluator;
 use crate::finite::{self, BadNumber, Quantity, Readings};
-use crate::memory::{MemoryNeed, available, format_bytes};
-use crate::metrics::{MetricsError, MetricsRow};
+use crate::memory::{MemoryNeed, available};
+use crate::metrics::MetricsRow;
 use crate::optimizer::Optimizer;
 use crate::phases::{Phase, Phases};
 use crate::random::{Purpose, Streams};
-use crate::rollout::{Mode, RollOutError};
-use crate::run_folder::RunFolderError;
+use crate::rollout::Mode;
 use crate::sampler::Sampler;
 use crate::threads::Threads;
 use crate::trajectories::{BatchShape, Trajectories};
-
-/// Why a run did not start or go on.
-#[derive(Debug, thiserror::Error)]
-pub enum TrainError {
-    /// No such environment.
-    #[error(transparent)]
-    Environment(#[from] UnknownEnvironment),
-    /// The run does not fit into memory.
-    #[error(
-        "the run needs {need} ({window} batches of {trajectories} trajectories of {horizon} steps), but {} are available; \
-         lower algorithm.window, algorithm.batch_size or environment.horizon",
-        format_bytes(*available)
-    )]
-    Memory {
-        /// What it needs.
-        need: MemoryNeed,
-        /// Bytes that are left.
-        available: f64,
-        /// Batches in the window.
-        window: usize,
-        /// Trajectories in a batch.
-        trajectories: usize,
-        /// Steps of a trajectory.
-        horizon: usize,
-    },
-    /// Two options that do not go together.
-    #[error("{0}")]
-    Options(String),
-    /// The operating system refused the worker threads.
-    #[error("the worker threads could not be started: {0}")]
-    Threads(#[from] rayon::ThreadPoolBuildError),
-    /// A roll-out failed.
-    #[error(transparent)]
-    RollOut(#[from] RollOutError),
-    /// A number is not finite; the update was not made.
-    #[error(
-        "iteration {iteration}: {} is {}; the update was not made, and the last good state is saved",
-        bad.quantity, bad.value
-    )]
-    NotFinite {
-        /// Iteration, from 1.
-        iteration: u32,
-        /// The first such number.
-        bad: BadNumber,
-    },
-    /// One batch after the other is dropped.
-    #[error(
-        "iteration {iteration}: {} is {}, and {MOST_DROPPED_IN_A_ROW} batches before it were dropped one after the other; \
-         the last good state is saved",
-        bad.quantity, bad.value
-    )]
-    Dropped {
-        /// Iteration, from 1.
-        iteration: u32,
-        /// The first number of the last batch that is not finite.
-        bad: BadNumber,
-    },
-    /// Code of an environment, a driver or our own panicked.
-    #[error("iteration {iteration}: {message}; the last good state is saved")]
-    Panicked {
-        /// Iteration, from 1.
-        iteration: u32,
-        /// What it says.
-        message: String,
-    },
-    /// The run's folder could not be written, and its state is saved in another one.
-    #[error("{cause}; everything up to iteration {iteration} is saved in {}, go on with: rtpg train --resume {}", path.display(), path.display())]
-    Rescued {
-        /// What went wrong.
-        cause: String,
-        /// Iterations done.
-        iteration: u32,
-        /// The folder.
-        path: PathBuf,
-    },
-    /// Reading from the device failed.
-    #[error("iteration {iteration}: the device failed: {reason}; the last good state is saved")]
-    Device {
-        /// Iteration, from 1.
-        iteration: u32,
-        /// What the device says.
-        reason: String,
-    },
-    /// The checkpoint belongs to another configuration.
-    #[error("the checkpoint does not fit the configuration: {0}")]
-    Mismatch(String),
-    /// A checkpoint was not read or written.
-    #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
-    /// A policy was not written.
-    #[error(transparent)]
-    Policy(#[from] policy_nets::PolicyFileError),
-    /// Metrics were not read or written.
-    #[error(transparent)]
-    Metrics(#[from] MetricsError),
-    /// The run folder was refused.
-    #[error(transparent)]
-    Folder(#[from] RunFolderError),
-    /// A figure was not drawn.
-    #[error(transparent)]
-    Figure(#[from] crate::figures::FigureError),
-    /// The file system refused; the message names the path.
-    #[error(transparent)]
-    Io(#[from] std::io::Error),
-}
 
 /// A run in memory. [`step`](Self::step) makes one iteration.
 pub struct Trainer {
@@ -540,117 +435,6 @@ impl Trainer {
             }
         }
         self.policy.set_normalizer(normalizer.clone());
-    }
-
-    /// Everything that the run needs to go on exactly.
-    pub fn checkpoint(&self) -> Checkpoint {
-        let mut tensors = BTreeMap::new();
-        save_policy("", &self.state, &mut tensors);
-        if let Some(best) = &self.best {
-            save_policy("best.", best, &mut tensors);
-        }
-        if self.updates() > 0 {
-            self.optimizer.save(&mut tensors);
-        }
-        if !self.progress.memory_empty {
-            self.algorithm.save(&mut tensors);
-        }
-        let progress = Progress { subject: Some(self.subject()), ..self.progress.clone() };
-        Checkpoint { progress, tensors }
-    }
-
-    fn updates(&self) -> u32 {
-        self.progress.iteration.saturating_sub(self.progress.dropped_iterations)
-    }
-
-    /// Environment and algorithm, by which a checkpoint is known.
-    fn subject(&self) -> [String; 2] {
-        [self.entry.name.to_owned(), self.config.algorithm.name().to_owned()]
-    }
-
-    /// Goes on from a checkpoint of the same configuration.
-    ///
-    /// # Errors
-    /// [`TrainError::Mismatch`] when the checkpoint has other tensors or shapes.
-    pub fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), TrainError> {
-        let mismatch = |error: anyhow::Error| TrainError::Mismatch(error.to_string());
-        let mut read = |name: &str, shape: &[usize]| checkpoint.read(name, shape);
-        self.state = self.read_policy("", &mut read).map_err(mismatch)?;
-        self.best = None;
-        if checkpoint.tensors.contains_key("best.parameters") {
-            self.best = Some(self.read_policy("best.", &mut read).map_err(mismatch)?);
-        }
-        let device = self.policy.parameters().device();
-        self.policy = GaussianPolicy::from_state(&self.state, &device);
-        self.progress = checkpoint.progress.clone();
-        // At the start, and so in the first version's files of it, nothing is remembered.
-        self.progress.memory_empty |= self.progress.iteration == 0;
-        if self.updates() > 0 {
-            self.optimizer.restore(&self.policy.parameters(), &mut read).map_err(mismatch)?;
-        }
-        if !self.progress.memory_empty {
-            self.algorithm.restore(&mut read).map_err(mismatch)?;
-        }
-        match &self.progress.subject {
-            Some(found) if *found != self.subject() => {
-                let ([environment, algorithm], [own_environment, own_algorithm]) = (found, self.subject());
-                Err(TrainError::Mismatch(format!(
-                    "it is of `{algorithm}` on `{environment}`, not of `{own_algorithm}` on `{own_environment}`"
-                )))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// The policy that [`save_policy`] saved under a prefix.
-    fn read_policy(&self, prefix: &str, read: &mut Restore<'_>) -> Result<PolicyState, anyhow::Error> {
-        let flat = read(&format!("{prefix}parameters"), &self.policy.parameters().dims())?;
-        let mut state = self.policy.state_at(flat);
-        if state.normalizer.is_some() {
-            let size = self.entry.observation_size;
-            let count = read(&format!("{prefix}normalizer.count"), &[1])?[0];
-            let mean = read(&format!("{prefix}normalizer.mean"), &[size])?;
-            let squares = read(&format!("{prefix}normalizer.sum_of_squares"), &[size])?;
-            state.normalizer = Some(Normalizer::from_moments(count, mean, squares));
-        }
-        Ok(state)
-    }
-}
-
-/// Adds a policy's flat parameters and the moments of its normaliser to a checkpoint.
-fn save_policy(prefix: &str, state: &PolicyState, tensors: &mut BTreeMap<String, HostTensor>) {
-    let mut insert = |name: &str, values: Vec<f64>| {
-        tensors.insert(format!("{prefix}{name}"), HostTensor::new([values.len()], values));
-    };
-    insert("parameters", state.flat_parameters());
-    if let Some(normalizer) = &state.normalizer {
-        let (mean, squares) = normalizer.moments();
-        insert("normalizer.count", vec![normalizer.count()]);
-        insert("normalizer.mean", mean.to_vec());
-        insert("normalizer.sum_of_squares", squares.to_vec());
-    }
-}
-
-/// A roll-out's failure, in an iteration counted from 1.
-fn in_iteration(error: RollOutError, iteration: u32) -> TrainError {
-    match error {
-        RollOutError::NotFinite { bad, .. } => TrainError::NotFinite { iteration, bad },
-        RollOutError::Step {
-            trajectory,
-            step,
-            source: StepError::ActionNotFinite { index, value, .. },
-            ..
-        } => {
-            let quantity = Quantity::Action { trajectory, step, component: index };
-            TrainError::NotFinite { iteration, bad: BadNumber { quantity, value } }
-        }
-        RollOutError::Step { trajectory, step, source, .. } => {
-            RollOutError::Step { iteration, trajectory, step, source }.into()
-        }
-        RollOutError::Panicked { message, .. } => {
-            TrainError::Panicked { iteration, message: format!("the environment panicked: {message}") }
-        }
-        other => other.into(),
     }
 }
 

@@ -1,0 +1,142 @@
+//! Why a run did not start or go on.
+
+use std::path::PathBuf;
+
+use environments::StepError;
+use environments::registry::UnknownEnvironment;
+
+use super::MOST_DROPPED_IN_A_ROW;
+use crate::checkpoint::CheckpointError;
+use crate::finite::{BadNumber, Quantity};
+use crate::memory::{MemoryNeed, format_bytes};
+use crate::metrics::MetricsError;
+use crate::rollout::RollOutError;
+use crate::run_folder::RunFolderError;
+
+/// Why a run did not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// No such environment.
+    #[error(transparent)]
+    Environment(#[from] UnknownEnvironment),
+    /// The run does not fit into memory.
+    #[error(
+        "the run needs {need} ({window} batches of {trajectories} trajectories of {horizon} steps), but {} are available; \
+         lower algorithm.window, algorithm.batch_size or environment.horizon",
+        format_bytes(*available)
+    )]
+    Memory {
+        /// What it needs.
+        need: MemoryNeed,
+        /// Bytes that are left.
+        available: f64,
+        /// Batches in the window.
+        window: usize,
+        /// Trajectories in a batch.
+        trajectories: usize,
+        /// Steps of a trajectory.
+        horizon: usize,
+    },
+    /// Two options that do not go together.
+    #[error("{0}")]
+    Options(String),
+    /// The operating system refused the worker threads.
+    #[error("the worker threads could not be started: {0}")]
+    Threads(#[from] rayon::ThreadPoolBuildError),
+    /// A roll-out failed.
+    #[error(transparent)]
+    RollOut(#[from] RollOutError),
+    /// A number is not finite; the update was not made.
+    #[error(
+        "iteration {iteration}: {} is {}; the update was not made, and the last good state is saved",
+        bad.quantity, bad.value
+    )]
+    NotFinite {
+        /// Iteration, from 1.
+        iteration: u32,
+        /// The first such number.
+        bad: BadNumber,
+    },
+    /// One batch after the other is dropped.
+    #[error(
+        "iteration {iteration}: {} is {}, and {MOST_DROPPED_IN_A_ROW} batches before it were dropped one after the other; \
+         the last good state is saved",
+        bad.quantity, bad.value
+    )]
+    Dropped {
+        /// Iteration, from 1.
+        iteration: u32,
+        /// The first number of the last batch that is not finite.
+        bad: BadNumber,
+    },
+    /// Code of an environment, a driver or our own panicked.
+    #[error("iteration {iteration}: {message}; the last good state is saved")]
+    Panicked {
+        /// Iteration, from 1.
+        iteration: u32,
+        /// What it says.
+        message: String,
+    },
+    /// The run's folder could not be written, and its state is saved in another one.
+    #[error("{cause}; everything up to iteration {iteration} is saved in {}, go on with: rtpg train --resume {}", path.display(), path.display())]
+    Rescued {
+        /// What went wrong.
+        cause: String,
+        /// Iterations done.
+        iteration: u32,
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Reading from the device failed.
+    #[error("iteration {iteration}: the device failed: {reason}; the last good state is saved")]
+    Device {
+        /// Iteration, from 1.
+        iteration: u32,
+        /// What the device says.
+        reason: String,
+    },
+    /// The checkpoint belongs to another configuration.
+    #[error("the checkpoint does not fit the configuration: {0}")]
+    Mismatch(String),
+    /// A checkpoint was not read or written.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// A policy was not written.
+    #[error(transparent)]
+    Policy(#[from] policy_nets::PolicyFileError),
+    /// Metrics were not read or written.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    /// The run folder was refused.
+    #[error(transparent)]
+    Folder(#[from] RunFolderError),
+    /// A figure was not drawn.
+    #[error(transparent)]
+    Figure(#[from] crate::figures::FigureError),
+    /// The file system refused; the message names the path.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+/// A roll-out's failure, in an iteration counted from 1.
+pub(super) fn in_iteration(error: RollOutError, iteration: u32) -> TrainError {
+    match error {
+        RollOutError::NotFinite { bad, .. } => TrainError::NotFinite { iteration, bad },
+        RollOutError::Step {
+            trajectory,
+            step,
+            source: StepError::ActionNotFinite { index, value, .. },
+            ..
+        } => {
+            let quantity = Quantity::Action { trajectory, step, component: index };
+            TrainError::NotFinite { iteration, bad: BadNumber { quantity, value } }
+        }
+        RollOutError::Step { trajectory, step, source, .. } => {
+            RollOutError::Step { iteration, trajectory, step, source }.into()
+        }
+        RollOutError::Panicked { message, .. } => {
+            TrainError::Panicked { iteration, message: format!("the environment panicked: {message}") }
+        }
+        other => other.into(),
+    }
+}
