@@ -65,7 +65,7 @@ pub struct Stepped {
     pub moments: [Buffer; 2],
 }
 
-/// Squares of the gradient that [`step`] packs, one for every [`COLUMNS`] parameters.
+/// Squares of the gradient that [`step`] packs, one for every 32 parameters.
 pub fn square_count(parameters: usize) -> usize {
     parameters.div_ceil(COLUMNS)
 }
