@@ -2,7 +2,7 @@
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
-use std::io::{Error, Result, Write};
+use std::io::{Error, ErrorKind, Result, Write};
 use std::path::Path;
 
 use safetensors::SafeTensorError;
@@ -163,9 +163,14 @@ fn keep(path: &Path, previous: &Path, folder: &Path) -> Result<()> {
     let link = tempfile::Builder::new()
         .prefix(TEMPORARY_PREFIX)
         .make_in(folder, |temporary| std::fs::hard_link(path, temporary));
-    match link {
-        Ok(link) => link.into_temp_path().persist(previous).map_err(|error| error.error),
-        Err(_) => std::fs::rename(path, previous),
+    let Ok(link) = link else { return std::fs::rename(path, previous) };
+    let temporary = link.into_temp_path();
+    let place = temporary.to_path_buf();
+    temporary.persist(previous).map_err(|error| error.error)?;
+    // After a kill between the two renames, `previous` is a name of the file already, and renaming does nothing.
+    match std::fs::remove_file(place) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        removed => removed,
     }
 }
 
@@ -194,6 +199,13 @@ mod tests {
         }
         assert_eq!(std::fs::read(&path).unwrap(), b"three");
         assert_eq!(std::fs::read(&previous).unwrap(), b"two");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+        // As a kill leaves it after the first of the two renames.
+        std::fs::remove_file(&previous).unwrap();
+        std::fs::hard_link(&path, &previous).unwrap();
+        replace(&path, b"four", Some(&previous)).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"four");
+        assert_eq!(std::fs::read(&previous).unwrap(), b"three");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
     }
 }
