@@ -7,17 +7,19 @@ use std::{convert::Infallible, time::Instant};
 use policy_nets::{
     Activation, Architecture,
     fused::{FusedNetwork, InstructionSet, Scratch, Trajectories, TrajectoryStatistics, Workspace},
+    threads::Threads,
 };
 
 const HORIZON: usize = 100;
 
 fn main() {
     let repetitions = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(200);
-    let threads = rayon::current_num_threads();
+    let threads = Threads::new(0).expect("threads");
     let ceiling = InstructionSet::detect().measure_ceiling(2000);
     println!(
-        "{:?}, {threads} threads, {:.1} GFLOP/s a core in a dense loop",
+        "{:?}, {} threads, {:.1} GFLOP/s a core in a dense loop",
         InstructionSet::detect(),
+        threads.count(),
         ceiling / 1e9
     );
     println!("\nmeans");
@@ -28,7 +30,7 @@ fn main() {
     }
     println!("\ngradient of a window, 17-32-32-6, horizon {HORIZON}");
     for (window, batch) in [(8, 40), (32, 80)] {
-        time_window(window, batch, repetitions.div_ceil(window / 8), ceiling * threads as f64);
+        time_window(window, batch, repetitions.div_ceil(window / 8), ceiling * threads.count() as f64, &threads);
     }
 }
 
@@ -93,7 +95,7 @@ fn time_means(architecture: &Architecture, rows: usize, repetitions: usize, ceil
     );
 }
 
-fn time_window(window: usize, batch: usize, repetitions: usize, ceiling: f64) {
+fn time_window(window: usize, batch: usize, repetitions: usize, ceiling: f64, threads: &Threads) {
     let architecture = architecture(17, 6);
     let network = network(&architecture);
     let (count, steps) = (window * batch, window * batch * HORIZON);
@@ -113,7 +115,7 @@ fn time_window(window: usize, batch: usize, repetitions: usize, ceiling: f64) {
     let weigh =
         |statistics: &[TrajectoryStatistics]| Ok::<_, Infallible>(vec![1.0 / count as f64; statistics.len()]);
     let weights = vec![1.0 / count as f64; count];
-    let mut workspace = Workspace::default();
+    let mut workspace = Workspace::new(threads);
 
     let parameters = architecture.parameter_count();
     let forward = 2 * parameters;

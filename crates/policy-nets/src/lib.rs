@@ -18,6 +18,7 @@ mod policy_file;
 mod state;
 pub mod tensor_file;
 mod tensor_writer;
+pub mod threads;
 
 pub use architecture::{Activation, Architecture};
 pub use initialization::Initialization;

@@ -36,8 +36,9 @@ pub mod run_folder;
 pub mod sampler;
 pub mod statistics;
 pub mod studies;
-pub mod threads;
 pub mod training;
 pub mod trajectories;
 pub mod warnings;
 pub mod window;
+
+pub use policy_nets::threads;

@@ -5,6 +5,9 @@ use std::ops::{Deref, DerefMut};
 /// Bytes of a cache line, and of the longest vector.
 const LINE: usize = 64;
 
+/// Numbers in a cache line.
+pub(super) const LINE_NUMBERS: usize = LINE / size_of::<f32>();
+
 /// Numbers of which the first lies at the start of a cache line, so that no vector lies in two.
 #[derive(Debug, Default)]
 pub(super) struct Aligned {
@@ -16,7 +19,7 @@ pub(super) struct Aligned {
 impl Aligned {
     /// As many zeros.
     pub(super) fn zeros(length: usize) -> Self {
-        Self { memory: vec![0.0; length + LINE / size_of::<f32>()], length }
+        Self { memory: vec![0.0; length + LINE_NUMBERS], length }
     }
 
     /// Makes it at least as long; the numbers are then zero.

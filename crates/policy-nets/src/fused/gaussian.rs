@@ -85,28 +85,28 @@ impl Gaussian {
         let rows = actions.len() / self.action_size;
         statistics.log_ratio += self.per_step.log_ratio * rows as f64;
         statistics.divergence += self.per_step.divergence * rows as f64;
+        let mut sums = StatisticsSums { log_ratio: Sum::new(simd), divergence: Sum::new(simd) };
+        let (count, means) = (actions.len(), &means[..actions.len()]);
         let half_precisions = V::vectors(&self.half_precision);
-        let half_precision_differences = V::vectors(&self.half_precision_difference);
-        let divergence_factors = V::vectors(&self.divergence_factor);
-        let (mut log_ratio, mut divergence) = (Sum::new(simd), Sum::new(simd));
-        let means = &means[..actions.len()];
-        for first in (0..actions.len()).step_by(half_precisions.len() * V::LANES) {
-            let constants = half_precisions.iter().zip(half_precision_differences).zip(divergence_factors);
-            let starts = (first..actions.len()).step_by(V::LANES);
-            for (start, ((&half_precision, &half_precision_difference), &divergence_factor)) in
-                starts.zip(constants)
-            {
-                let action = load_at(simd, actions, start);
-                let behaviour = load_at(simd, behaviour_means, start);
-                let mean = load_at(simd, means, start);
-                let (difference, deviation) = (simd.sub(behaviour, mean), simd.sub(action, behaviour));
-                let both_deviations = simd.add(deviation, simd.sub(action, mean));
-                let scaled = simd.mul(simd.mul(deviation, deviation), half_precision_difference);
-                let product = simd.mul(difference, both_deviations);
-                log_ratio.add(simd, simd.mul_add(product, half_precision, scaled));
-                divergence.add(simd, simd.mul(simd.mul(difference, difference), divergence_factor));
+        for (index, &half_precision) in half_precisions.iter().enumerate() {
+            let constants = StatisticsConstants::<V> {
+                half_precision,
+                half_precision_difference: V::vectors(&self.half_precision_difference)[index],
+                divergence_factor: V::vectors(&self.divergence_factor)[index],
+            };
+            let mut start = index * V::LANES;
+            while start + V::LANES <= count {
+                let (action, behaviour) = (V::load(&actions[start..]), V::load(&behaviour_means[start..]));
+                sums.add(simd, &constants, action, behaviour, V::load(&means[start..]));
+                start += half_precisions.len() * V::LANES;
+            }
+            if start < count {
+                let (action, behaviour) = (&actions[start..], &behaviour_means[start..]);
+                let (action, behaviour) = (simd.load_part(action), simd.load_part(behaviour));
+                sums.add(simd, &constants, action, behaviour, simd.load_part(&means[start..]));
             }
         }
+        let StatisticsSums { log_ratio, divergence } = sums;
         statistics.log_ratio += log_ratio.total();
         statistics.divergence += divergence.total();
     }
@@ -164,6 +164,39 @@ impl Gaussian {
 fn load_at<V: Vectors>(simd: V, values: &[f32], start: usize) -> V::Vector {
     let rest = &values[start..];
     if rest.len() >= V::LANES { V::load(rest) } else { simd.load_part(rest) }
+}
+
+/// The constants of [`Gaussian`] for one vector of components.
+struct StatisticsConstants<V: Vectors> {
+    half_precision: V::Vector,
+    half_precision_difference: V::Vector,
+    divergence_factor: V::Vector,
+}
+
+/// The sums of the statistics' terms with means.
+struct StatisticsSums<V: Vectors> {
+    log_ratio: Sum<V>,
+    divergence: Sum<V>,
+}
+
+impl<V: Vectors> StatisticsSums<V> {
+    #[inline(always)]
+    fn add(
+        &mut self,
+        simd: V,
+        constants: &StatisticsConstants<V>,
+        action: V::Vector,
+        behaviour: V::Vector,
+        mean: V::Vector,
+    ) {
+        let (difference, deviation) = (simd.sub(behaviour, mean), simd.sub(action, behaviour));
+        let both_deviations = simd.add(deviation, simd.sub(action, mean));
+        let scaled = simd.mul(simd.mul(deviation, deviation), constants.half_precision_difference);
+        let product = simd.mul(difference, both_deviations);
+        self.log_ratio.add(simd, simd.mul_add(product, constants.half_precision, scaled));
+        let square = simd.mul(difference, difference);
+        self.divergence.add(simd, simd.mul(square, constants.divergence_factor));
+    }
 }
 
 /// A sum in every lane that carries the rounding errors along, about as exact as one in double precision (Knuth's

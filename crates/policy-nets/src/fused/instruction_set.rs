@@ -52,7 +52,12 @@ impl InstructionSet {
 
     /// Numbers in a vector.
     pub fn lanes(self) -> usize {
-        self.dispatch(Lanes)
+        self.lanes_and_most_group().0
+    }
+
+    /// Numbers in a vector, and in the largest group of [`Vectors::splat_group`].
+    pub(super) fn lanes_and_most_group(self) -> (usize, usize) {
+        self.dispatch(Sizes)
     }
 
     /// Its name, for messages.
@@ -84,13 +89,13 @@ impl fmt::Debug for InstructionSet {
     }
 }
 
-struct Lanes;
+struct Sizes;
 
-impl Kernel for Lanes {
-    type Output = usize;
+impl Kernel for Sizes {
+    type Output = (usize, usize);
 
     #[inline(always)]
-    fn run<V: Vectors>(self, _: V) -> usize {
-        V::LANES
+    fn run<V: Vectors>(self, _: V) -> (usize, usize) {
+        (V::LANES, V::MOST_GROUP)
     }
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{
     aligned::Aligned,
-    tile::{Assign, PANEL_VECTORS, Rows, Store, accumulate_outer, accumulate_rows, rows_times_panels},
+    tile::{Combine, Store, ToPanels, accumulate_outer, accumulate_rows, panel_columns, rows_times_panels},
     vectors::Vectors,
 };
 
@@ -12,15 +12,18 @@ use super::{
 ///
 /// | field | shape | content |
 /// |---|---|---|
-/// | `forward` | panels of `[inputs, 2 lanes]`, the last `[inputs, 1 or 2 lanes]` | W transposed, zeros beyond `outputs` |
+/// | `forward` | panels of `[inputs, 2 lanes]`, the last `[inputs, 1 or 2 lanes]` | W transposed, zeros beyond `outputs`; with groups `[inputs / group, outputs, group]` |
 /// | `backward` | panels of `[outputs, 2 lanes]`, the last `[outputs, 1 or 2 lanes]` | W, zeros beyond `inputs`; empty in the first layer |
 /// | `bias` | `[width]` | b, zeros beyond `outputs` and without biases |
 #[derive(Clone, Debug)]
 pub(super) struct Layer {
     pub(super) inputs: usize,
     pub(super) outputs: usize,
-    /// Length of the rows of this layer's outputs in scratch memory: `outputs` rounded up to whole vectors.
+    /// `outputs` rounded up to whole vectors.
     pub(super) width: usize,
+    /// Inputs that one vector of `forward` takes together, so that few outputs fill it; 1 unless the outputs fill at most
+    /// half a vector.
+    group: usize,
     lanes: usize,
     has_bias: bool,
     forward: Aligned,
@@ -36,14 +39,19 @@ pub(super) struct Layer {
 }
 
 impl Layer {
-    /// A layer of zeros whose packed gradient begins at `packed_start`. The `first` layer needs no backward product.
+    /// A layer of zeros whose packed gradient begins at `packed_start`. The `first` layer needs no backward product. Vectors
+    /// have `lanes` numbers, and groups at most `most_group`.
     pub(super) fn new(
         (inputs, outputs): (usize, usize),
         has_bias: bool,
         first: bool,
-        lanes: usize,
+        (lanes, most_group): (usize, usize),
         packed_start: usize,
     ) -> Self {
+        let mut group = most_group;
+        while group > 1 && (outputs * group > lanes || inputs <= group / 2) {
+            group /= 2;
+        }
         let width = outputs.next_multiple_of(lanes);
         let input_width = if first { 0 } else { inputs.next_multiple_of(lanes) };
         let upright = !first && outputs * input_width < inputs * width;
@@ -54,8 +62,9 @@ impl Layer {
             inputs,
             outputs,
             width,
+            group,
             has_bias,
-            forward: Aligned::zeros(inputs * width),
+            forward: Aligned::zeros(inputs.next_multiple_of(group) / group * width),
             backward: Aligned::zeros(outputs * input_width),
             bias: Aligned::zeros(width),
             zeros: Aligned::zeros(input_width),
@@ -77,10 +86,15 @@ impl Layer {
     /// Packs this layer's parameters in flat order: W row-major, then b.
     pub(super) fn load(&mut self, parameters: &[f32]) {
         let (weight, bias) = parameters.split_at(self.outputs * self.inputs);
-        let panel = PANEL_VECTORS * self.lanes;
+        let panel = panel_columns(self.lanes);
         for (output, row) in weight.chunks_exact(self.inputs).enumerate() {
             for (input, &value) in row.iter().enumerate() {
-                self.forward[panel_index(panel, self.inputs, self.width, input, output)] = value;
+                let index = if self.group > 1 {
+                    input / self.group * self.lanes + output * self.group + input % self.group
+                } else {
+                    panel_index(panel, self.inputs, self.width, input, output)
+                };
+                self.forward[index] = value;
                 if !self.backward.is_empty() {
                     self.backward[panel_index(panel, self.outputs, self.zeros.len(), output, input)] = value;
                 }
@@ -89,39 +103,47 @@ impl Layer {
         self.bias[..bias.len()].copy_from_slice(bias);
     }
 
-    /// `out[s, o] = b[o] + sum_i x[s, i] W[o, i]`, rows of length `width`.
+    /// `store(b[o] + sum_i x[s, i] W[o, i])` for `rows` samples.
     #[inline(always)]
-    pub(super) fn forward<V: Vectors>(&self, simd: V, x: Rows<'_>, out: &mut [f32]) {
-        rows_times_panels::<V, Assign>(simd, x, self.inputs, &self.forward, &self.bias, out);
+    pub(super) fn forward<V: Vectors>(&self, simd: V, x: &[f32], rows: usize, store: impl Store) {
+        rows_times_panels(simd, (x, rows), self.inputs, (&self.forward, self.group), &self.bias, store);
     }
 
-    /// `out[s, i] = store(sum_o delta[s, o] W[o, i])`, rows of the length of the previous layer's `width`.
+    /// `inputs[s, i] = combine(inputs[s, i], sum_o delta[s, o] W[o, i])` for `rows` samples.
     #[inline(always)]
-    pub(super) fn backward<V: Vectors, E: Store>(&self, simd: V, delta: Rows<'_>, out: &mut [f32]) {
-        rows_times_panels::<V, E>(simd, delta, self.outputs, &self.backward, &self.zeros, out);
+    pub(super) fn backward<V: Vectors>(
+        &self,
+        simd: V,
+        delta: &[f32],
+        rows: usize,
+        inputs: &mut [f32],
+        combine: impl Combine,
+    ) {
+        let store = ToPanels { values: inputs, rows, combine };
+        rows_times_panels(simd, (delta, rows), self.outputs, (&self.backward, 1), &self.zeros, store);
     }
 
-    /// Adds the gradient of the parameters, given the layer's inputs for `rows` samples and the gradient `delta` of its
-    /// outputs, to a packed gradient. A vector is read from every column of `delta`.
+    /// Writes the gradient of the parameters, given the layer's inputs for `rows` samples and the gradient `delta` of its
+    /// outputs, to a packed gradient, or adds it to that unless it is the `first`.
     #[inline(always)]
     pub(super) fn accumulate<V: Vectors>(
         &self,
         simd: V,
         rows: usize,
-        x: Rows<'_>,
-        delta: Rows<'_>,
+        (x, delta): (&[f32], &[f32]),
         packed: &mut [f32],
+        first: bool,
     ) {
         let biases = if self.has_bias { self.width } else { 0 };
         let packed = &mut packed[self.packed.clone()];
         let (weight, bias) = packed.split_at_mut(packed.len() - biases);
         if self.upright {
-            accumulate_outer(simd, rows, delta, x, self.zeros.len(), weight);
+            accumulate_outer(simd, rows, (delta, self.outputs), (x, self.zeros.len()), weight, first);
         } else {
-            accumulate_outer(simd, rows, x, delta, self.width, weight);
+            accumulate_outer(simd, rows, (x, self.inputs), (delta, self.width), weight, first);
         }
         if self.has_bias {
-            accumulate_rows(simd, rows, delta, bias);
+            accumulate_rows(simd, rows, delta, bias, first);
         }
     }
 

@@ -5,7 +5,7 @@ use super::{
     aligned::Aligned,
     instruction_set::InstructionSet,
     layer::Layer,
-    tile::{Rows, even_parts},
+    tile::{Assign, ToPanels, ToRows, even_parts, panel_columns, panel_count, rows_to_panels},
     vectors::{Kernel, Vectors},
 };
 use crate::{Activation, Architecture};
@@ -31,15 +31,24 @@ pub struct FusedNetwork {
 /// Memory for the intermediate results of one thread; grows to what a network needs and is kept between calls.
 #[derive(Clone, Debug, Default)]
 pub struct Scratch {
-    /// Outputs of every layer over one block, `[block_rows, width]`; the backward pass writes their gradients over them.
-    pub(super) outputs: Vec<Aligned>,
+    /// Intermediate results over one block.
+    pub(super) block: Block,
     /// The means over one block, `[block_rows, action_size]` without gaps and a vector more, then the gradient with respect
     /// to them.
     pub(super) means: Aligned,
     /// The steps' returns over one block, one for each number of `means`.
     pub(super) returns: Aligned,
-    /// Sum of the parameter gradients in packed order.
+    /// The parameter gradient in packed order.
     pub(super) gradient: Vec<f32>,
+}
+
+/// A block of samples on its way through the network, in panels.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Block {
+    observations: Aligned,
+    /// Outputs of every hidden layer; the backward pass writes their gradients over them. Then the gradient with respect to
+    /// the means.
+    outputs: Vec<Aligned>,
 }
 
 impl FusedNetwork {
@@ -51,9 +60,9 @@ impl FusedNetwork {
     /// The same for a given instruction set.
     pub fn with_instruction_set(architecture: &Architecture, instruction_set: InstructionSet) -> Self {
         let mut layers = Vec::new();
-        let (lanes, mut packed_start) = (instruction_set.lanes(), 0);
+        let (vectors, mut packed_start) = (instruction_set.lanes_and_most_group(), 0);
         for sizes in architecture.layers() {
-            let layer = Layer::new(sizes, architecture.bias, layers.is_empty(), lanes, packed_start);
+            let layer = Layer::new(sizes, architecture.bias, layers.is_empty(), vectors, packed_start);
             packed_start = layer.packed_end();
             layers.push(layer);
         }
@@ -132,7 +141,7 @@ impl FusedNetwork {
             .chunks(FLUSH_ROWS * observation_size)
             .zip(mean_gradient.chunks(FLUSH_ROWS * action_size));
         for (observations, mean_gradient) in parts {
-            self.clear_gradient(scratch);
+            scratch.gradient.resize(self.packed_count(), 0.0);
             self.instruction_set.dispatch(Vjp { network: self, observations, mean_gradient, scratch });
             self.unpack(&scratch.gradient, gradient);
         }
@@ -147,21 +156,19 @@ impl FusedNetwork {
     /// Makes room for a block's outputs.
     #[inline]
     pub(super) fn reserve_outputs(&self, scratch: &mut Scratch) {
-        if scratch.outputs.len() < self.layers.len() {
-            scratch.outputs.resize(self.layers.len(), Aligned::default());
+        if scratch.block.outputs.len() < self.layers.len() {
+            scratch.block.outputs.resize(self.layers.len(), Aligned::default());
         }
-        for (output, layer) in scratch.outputs.iter_mut().zip(&self.layers) {
-            output.reserve(self.block_rows * layer.width);
+        let lanes = self.instruction_set.lanes();
+        let numbers =
+            |columns: usize| self.block_rows * panel_count(columns.div_ceil(lanes)) * panel_columns(lanes);
+        scratch.block.observations.reserve(numbers(self.observation_size()));
+        for (output, layer) in scratch.block.outputs.iter_mut().zip(&self.layers) {
+            output.reserve(numbers(layer.outputs));
         }
-        let numbers = self.block_rows * self.action_size() + self.instruction_set.lanes();
+        let numbers = self.block_rows * self.action_size() + lanes;
         scratch.means.reserve(numbers);
         scratch.returns.reserve(numbers);
-    }
-
-    /// Sets the packed gradient to zero.
-    pub(super) fn clear_gradient(&self, scratch: &mut Scratch) {
-        scratch.gradient.clear();
-        scratch.gradient.resize(self.packed_count(), 0.0);
     }
 
     /// Length of a packed gradient.
@@ -185,78 +192,58 @@ impl FusedNetwork {
         even_parts(rows, self.block_rows)
     }
 
-    /// Length of a row of the last layer's outputs in scratch memory.
-    fn output_width(&self) -> usize {
-        self.layers.last().map_or(0, |layer| layer.width)
-    }
-
-    /// Fills `outputs` with every layer's outputs for `rows` observations, at most a block.
+    /// Writes the means for the observations, at most a block, to `means`, `[rows, action_size]` without gaps, and leaves in
+    /// `block` what [`Self::backward_block`] needs.
     #[inline(always)]
     pub(super) fn forward_block<V: Vectors>(
         &self,
         simd: V,
         observations: &[f32],
-        rows: usize,
-        outputs: &mut [Aligned],
+        block: &mut Block,
+        means: &mut [f32],
     ) {
-        let mut input = Rows { values: observations, stride: self.observation_size() };
-        let last = self.layers.len() - 1;
-        for (index, (layer, output)) in self.layers.iter().zip(outputs).enumerate() {
-            let output = &mut output[..rows * layer.width];
-            layer.forward(simd, input, output);
+        let rows = observations.len() / self.observation_size();
+        let Block { observations: first, outputs } = block;
+        rows_to_panels(simd, observations, self.observation_size(), first);
+        let (mut input, last) = (&**first, self.layers.len() - 1);
+        for (layer, output) in self.layers[..last].iter().zip(outputs) {
+            let vectors = layer.width / V::LANES;
+            let values = &mut output[..rows * panel_count(vectors) * panel_columns(V::LANES)];
+            layer.forward(simd, input, rows, ToPanels { values, rows, combine: Assign });
             match self.activation {
-                _ if index == last => {}
-                Activation::Tanh => apply::<V, Tanh>(simd, output),
-                Activation::Relu => apply::<V, Relu>(simd, output),
+                Activation::Tanh => apply::<V, Tanh>(simd, values, rows, vectors),
+                Activation::Relu => apply::<V, Relu>(simd, values, rows, vectors),
             }
-            input = Rows { values: output, stride: layer.width };
+            input = &**output;
         }
+        let layer = &self.layers[last];
+        layer.forward(simd, input, rows, ToRows { values: means, columns: layer.outputs });
     }
 
-    /// Copies the last layer's outputs for `rows` observations to `means`, `[rows, action_size]` without gaps, and puts a
-    /// vector of zeros behind them.
-    #[inline(always)]
-    pub(super) fn gather_means<V: Vectors>(&self, rows: usize, outputs: &[Aligned], means: &mut [f32]) {
-        let (size, width) = (self.action_size(), self.output_width());
-        for (row, output) in outputs[self.layers.len() - 1].chunks_exact(width).take(rows).enumerate() {
-            // What a row's last vector writes behind it, the next row writes over.
-            for (part, values) in output.chunks_exact(V::LANES).enumerate() {
-                V::save(V::load(values), &mut means[row * size + part * V::LANES..]);
-            }
-        }
-        means[rows * size..][..V::LANES].fill(0.0);
-    }
-
-    /// Adds the gradient of the parameters to the packed `gradient`, given what [`Self::forward_block`] left in `outputs`
-    /// and the gradient with respect to the means, `[rows, action_size]` with a vector of numbers behind it.
+    /// Writes the gradient of the parameters to the packed `gradient`, or adds it to that unless it is the `first`, given what
+    /// [`Self::forward_block`] left in `block` and the gradient with respect to the means, `[rows, action_size]` without gaps.
     #[inline(always)]
     pub(super) fn backward_block<V: Vectors>(
         &self,
         simd: V,
-        observations: &[f32],
-        rows: usize,
-        outputs: &mut [Aligned],
+        block: &mut Block,
         mean_gradient: &[f32],
         gradient: &mut [f32],
+        first: bool,
     ) {
+        let (rows, last) = (mean_gradient.len() / self.action_size(), self.layers.len() - 1);
+        rows_to_panels(simd, mean_gradient, self.action_size(), &mut block.outputs[last]);
         for (index, layer) in self.layers.iter().enumerate().rev() {
-            let (before, from_here) = outputs.split_at_mut(index);
-            let delta = if index + 1 == self.layers.len() {
-                Rows { values: mean_gradient, stride: layer.outputs }
-            } else {
-                Rows { values: &from_here[0], stride: layer.width }
-            };
-            let Some(hidden) = before.last_mut() else {
-                let observations = Rows { values: observations, stride: self.observation_size() };
-                layer.accumulate(simd, rows, observations, delta, gradient);
+            let (before, from_here) = block.outputs.split_at_mut(index);
+            let delta = &*from_here[0];
+            let Some(inputs) = before.last_mut() else {
+                layer.accumulate(simd, rows, (&block.observations, delta), gradient, first);
                 break;
             };
-            let stride = self.layers[index - 1].width;
-            let hidden = &mut hidden[..rows * stride];
-            layer.accumulate(simd, rows, Rows { values: hidden, stride }, delta, gradient);
+            layer.accumulate(simd, rows, (inputs, delta), gradient, first);
             match self.activation {
-                Activation::Tanh => layer.backward::<V, TimesTanhDerivative>(simd, delta, hidden),
-                Activation::Relu => layer.backward::<V, TimesReluDerivative>(simd, delta, hidden),
+                Activation::Tanh => layer.backward(simd, delta, rows, inputs, TimesTanhDerivative),
+                Activation::Relu => layer.backward(simd, delta, rows, inputs, TimesReluDerivative),
             }
         }
     }
@@ -276,18 +263,10 @@ impl Kernel for Means<'_> {
     fn run<V: Vectors>(self, simd: V) {
         let Self { network, observations, out, scratch } = self;
         let (observation_size, action_size) = (network.observation_size(), network.action_size());
-        let (last, width) = (network.layers.len() - 1, network.output_width());
         for (start, rows) in network.blocks(out.len() / action_size) {
             let observations = &observations[start * observation_size..][..rows * observation_size];
-            network.forward_block(simd, observations, rows, &mut scratch.outputs);
             let means = &mut out[start * action_size..][..rows * action_size];
-            for (mean, row) in
-                means.chunks_exact_mut(action_size).zip(scratch.outputs[last].chunks_exact(width))
-            {
-                for (target, value) in mean.iter_mut().zip(row) {
-                    *target = *value;
-                }
-            }
+            network.forward_block(simd, observations, &mut scratch.block, means);
         }
     }
 }
@@ -306,15 +285,13 @@ impl Kernel for Vjp<'_> {
     fn run<V: Vectors>(self, simd: V) {
         let Self { network, observations, mean_gradient, scratch } = self;
         let (observation_size, action_size) = (network.observation_size(), network.action_size());
+        let Scratch { block, means, gradient, .. } = scratch;
         for (start, rows) in network.blocks(mean_gradient.len() / action_size) {
             let observations = &observations[start * observation_size..][..rows * observation_size];
-            network.forward_block(simd, observations, rows, &mut scratch.outputs);
+            let means = &mut means[..rows * action_size];
+            network.forward_block(simd, observations, block, means);
             let mean_gradient = &mean_gradient[start * action_size..][..rows * action_size];
-            let Scratch { outputs, means, gradient, .. } = &mut *scratch;
-            let (deltas, behind) = means.split_at_mut(mean_gradient.len());
-            deltas.copy_from_slice(mean_gradient);
-            behind[..V::LANES].fill(0.0);
-            network.backward_block(simd, observations, rows, outputs, means, gradient);
+            network.backward_block(simd, block, mean_gradient, gradient, start == 0);
         }
     }
 }

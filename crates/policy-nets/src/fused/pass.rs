@@ -48,7 +48,10 @@ impl<'a> Window<'a> {
         scratch: &mut Scratch,
     ) -> TrajectoryStatistics {
         self.network.reserve_outputs(scratch);
-        gradient.fill(0.0);
+        if self.trajectories.lengths[trajectory] == 0 {
+            gradient.fill(0.0);
+        }
+        gradient[self.network.packed_count()..].fill(0.0);
         let pass = Pass { window: self, trajectory, backward: Some(Backward { returns, gradient }), scratch };
         self.network.instruction_set().dispatch(pass)
     }
@@ -87,15 +90,17 @@ impl Kernel for Pass<'_> {
                 &trajectories.observations[step * observation_size..][..rows * observation_size];
             let actions = &trajectories.actions[step * action_size..][..rows * action_size];
             let behaviour_means = &trajectories.behaviour_means[step * action_size..][..rows * action_size];
-            network.forward_block(simd, observations, rows, &mut scratch.outputs);
-            let Scratch { outputs, means, returns: step_returns, .. } = &mut *scratch;
-            network.gather_means::<V>(rows, outputs, means);
+            let Scratch { block, means, returns: step_returns, .. } = &mut *scratch;
+            network.forward_block(simd, observations, block, &mut means[..actions.len()]);
             gaussian.accumulate_statistics(simd, actions, behaviour_means, means, &mut statistics);
             if let Some(Backward { returns, gradient }) = &mut backward {
                 let (gradient, log_std_gradient) = gradient.split_at_mut(network.packed_count());
+                means[actions.len()..][..V::LANES].fill(0.0);
                 gaussian.repeat_returns(simd, &returns[step..][..rows], step_returns);
+                let log_std_gradient = &mut log_std_gradient[..action_size];
                 gaussian.score(simd, actions, step_returns, means, log_std_gradient);
-                network.backward_block(simd, observations, rows, outputs, means, gradient);
+                let mean_gradient = &means[..actions.len()];
+                network.backward_block(simd, block, mean_gradient, gradient, start == 0);
             }
         }
         statistics

@@ -1,94 +1,169 @@
-//! The matrix products of a perceptron on small row-major matrices.
+//! The matrix products of a perceptron over blocks of samples.
 //!
-//! All products of a layer `y = W x + b` over a block of samples have the same form: one factor is read as single
-//! numbers, each multiplied with vectors of the other factor's row, and a tile of sums stays in registers.
+//! All products of a layer `y = W x + b` have the same form: one factor is read as single numbers, each multiplied with
+//! vectors of the other factor's row, and a tile of sums stays in registers.
 //!
 //! | product | single numbers | vectors | function |
 //! |---|---|---|---|
-//! | `Y[s, o] = b[o] + sum_i X[s, i] W[o, i]` | X | W transposed, in panels | [`rows_times_panels`] |
-//! | `dX[s, i] = sum_o dY[s, o] W[o, i]` | dY | W, in panels | [`rows_times_panels`] |
-//! | `dW[o, i] += sum_s X[s, i] dY[s, o]` | X, or dY | dY, or X | [`accumulate_outer`] |
+//! | `Y[s, o] = b[o] + sum_i X[s, i] W[o, i]` | X | W transposed | [`rows_times_panels`] |
+//! | `dX[s, i] = sum_o dY[s, o] W[o, i]` | dY | W | [`rows_times_panels`] |
+//! | `dW[o, i] = sum_s X[s, i] dY[s, o]` | X, or dY | dY, or X | [`accumulate_outer`] |
 //!
-//! Every element of the first two is one sum over the inner index in ascending order, whatever tile it falls into: so
-//! the result of a row depends neither on its position nor on the number of rows.
-
-use std::marker::PhantomData;
+//! Every element of the first two is one sum over the inner index in an order that depends on the layer alone: so the
+//! result of a row depends neither on its position nor on the number of rows.
+//!
+//! # Layout
+//! Matrices lie in *panels*: for every [`PANEL_VECTORS`] vectors of columns a contiguous matrix of all rows. A row of a panel
+//! has the same length in every matrix over samples, so all numbers of a tile lie at constant distances from one address,
+//! and the integer instructions, which share execution ports with the vector ones, are few.
 
 use super::vectors::{Kernel, Vectors};
 
-/// Vectors in a row of a tile and of a panel; the last of a matrix has one when the number of vectors is odd.
+/// Vectors in a row of a panel.
 pub(super) const PANEL_VECTORS: usize = 2;
 
-/// Steps of the inner sum between two updates of the rows' addresses: integer instructions compete with vector
-/// instructions for the processor's execution ports.
-const UNROLL: usize = 4;
+/// Vectors in a row of the last panel of an odd number of them.
+const ONE: usize = 1;
 
-/// Most rows of a tile of [`rows_times_panels`]. With [`PANEL_VECTORS`] columns its sums fill 12 of 16 registers, or 16 of
-/// 32, beside two vectors and a single number. Twice 8 sums hide the latency of the multiply-add, and 8 rows have 8
-/// addresses, which fit into the registers for integers.
-const fn panel_rows<V: Vectors>() -> usize {
-    if V::REGISTERS >= 32 { 8 } else { 6 }
+/// A row of a panel over samples; of the last panel of an odd number of vectors, only the first vector is used.
+pub(super) type PanelRow<V> = [<V as Vectors>::Vector; PANEL_VECTORS];
+
+/// Numbers in a row of a panel.
+pub(super) const fn panel_columns(lanes: usize) -> usize {
+    PANEL_VECTORS * lanes
 }
 
-/// Most rows of a tile of [`accumulate_outer`], whose single numbers have one address.
-const fn outer_rows<V: Vectors>() -> usize {
-    if V::REGISTERS >= 32 { 12 } else { 6 }
+/// Panels of a matrix with so many vectors in a row.
+pub(super) const fn panel_count(vectors: usize) -> usize {
+    vectors.div_ceil(PANEL_VECTORS)
 }
 
-/// Calls a function whose second but last parameter is the number of a tile's rows, at most `$most`, and that at least 6.
+/// Most rows of a tile: with [`PANEL_VECTORS`] columns its sums fill 24 of 32 registers, or 12 of 16, beside two vectors and
+/// a single number. They are more than the eight that hide the latency of two multiply-adds a cycle.
+const fn most_rows<V: Vectors>() -> usize {
+    if V::REGISTERS >= 32 { 14 } else { 6 }
+}
+
+/// Calls a method with the number of a tile's rows, at most `most_rows`, as its last constant parameter.
 macro_rules! tile_of_height {
-    ($height:expr, $most:ident, $tile:ident::<$vectors:ident $(, $store:ident)?; $columns:ident> $arguments:tt) => {
+    ($height:expr, $vectors:ident, $tile:ident::<$($parameter:ident),*> $arguments:tt) => {
         match $height {
-            1 if const { 1 <= $most::<$vectors>() } => $tile::<$vectors $(, $store)?, 1, $columns> $arguments,
-            2 if const { 2 <= $most::<$vectors>() } => $tile::<$vectors $(, $store)?, 2, $columns> $arguments,
-            3 if const { 3 <= $most::<$vectors>() } => $tile::<$vectors $(, $store)?, 3, $columns> $arguments,
-            4 if const { 4 <= $most::<$vectors>() } => $tile::<$vectors $(, $store)?, 4, $columns> $arguments,
-            5 if const { 5 <= $most::<$vectors>() } => $tile::<$vectors $(, $store)?, 5, $columns> $arguments,
-            7 if const { 7 <= $most::<$vectors>() } => $tile::<$vectors $(, $store)?, 7, $columns> $arguments,
-            8 if const { 8 <= $most::<$vectors>() } => $tile::<$vectors $(, $store)?, 8, $columns> $arguments,
-            9 if const { 9 <= $most::<$vectors>() } => $tile::<$vectors $(, $store)?, 9, $columns> $arguments,
-            10 if const { 10 <= $most::<$vectors>() } => $tile::<$vectors $(, $store)?, 10, $columns> $arguments,
-            11 if const { 11 <= $most::<$vectors>() } => $tile::<$vectors $(, $store)?, 11, $columns> $arguments,
-            12 if const { 12 <= $most::<$vectors>() } => $tile::<$vectors $(, $store)?, 12, $columns> $arguments,
-            _ => $tile::<$vectors $(, $store)?, 6, $columns> $arguments,
+            1 => $tile::<$($parameter,)* 1> $arguments,
+            2 => $tile::<$($parameter,)* 2> $arguments,
+            3 => $tile::<$($parameter,)* 3> $arguments,
+            4 => $tile::<$($parameter,)* 4> $arguments,
+            5 => $tile::<$($parameter,)* 5> $arguments,
+            7 if const { 7 <= most_rows::<$vectors>() } => $tile::<$($parameter,)* 7> $arguments,
+            8 if const { 8 <= most_rows::<$vectors>() } => $tile::<$($parameter,)* 8> $arguments,
+            9 if const { 9 <= most_rows::<$vectors>() } => $tile::<$($parameter,)* 9> $arguments,
+            10 if const { 10 <= most_rows::<$vectors>() } => $tile::<$($parameter,)* 10> $arguments,
+            11 if const { 11 <= most_rows::<$vectors>() } => $tile::<$($parameter,)* 11> $arguments,
+            12 if const { 12 <= most_rows::<$vectors>() } => $tile::<$($parameter,)* 12> $arguments,
+            13 if const { 13 <= most_rows::<$vectors>() } => $tile::<$($parameter,)* 13> $arguments,
+            14 if const { 14 <= most_rows::<$vectors>() } => $tile::<$($parameter,)* 14> $arguments,
+            _ => $tile::<$($parameter,)* 6> $arguments,
         }
     };
 }
 
-/// What happens to a finished sum.
+/// What happens to finished sums.
 pub(super) trait Store {
-    /// Writes `sum` over `target`, which still holds its previous value.
-    fn store<V: Vectors>(simd: V, target: &mut V::Vector, sum: V::Vector);
+    /// Takes over the sums of the rows from `row` on in the columns of the panel with this index.
+    fn store<V: Vectors, const N: usize, const M: usize>(
+        &mut self,
+        simd: V,
+        row: usize,
+        panel: usize,
+        sums: &[[V::Vector; N]; M],
+    );
+}
+
+/// What happens to a finished sum where a matrix over samples has its place.
+pub(super) trait Combine {
+    /// The number that becomes of `previous`, which has been there, and `sum`.
+    fn combine<V: Vectors>(simd: V, previous: V::Vector, sum: V::Vector) -> V::Vector;
+}
+
+/// Writes to a matrix of so many rows.
+pub(super) struct ToPanels<'a, C> {
+    pub(super) values: &'a mut [f32],
+    pub(super) rows: usize,
+    pub(super) combine: C,
+}
+
+impl<C: Combine> Store for ToPanels<'_, C> {
+    #[inline(always)]
+    fn store<V: Vectors, const N: usize, const M: usize>(
+        &mut self,
+        simd: V,
+        row: usize,
+        panel: usize,
+        sums: &[[V::Vector; N]; M],
+    ) {
+        let (values, _) = V::vectors_mut(self.values).as_chunks_mut::<PANEL_VECTORS>();
+        let targets = &mut values[panel * self.rows + row..][..M];
+        for m in 0..M {
+            for n in 0..N {
+                targets[m][n] = C::combine(simd, targets[m][n], sums[m][n]);
+            }
+        }
+    }
 }
 
 /// Plain assignment.
 pub(super) struct Assign;
 
-impl Store for Assign {
+impl Combine for Assign {
     #[inline(always)]
-    fn store<V: Vectors>(_: V, target: &mut V::Vector, sum: V::Vector) {
-        *target = sum;
+    fn combine<V: Vectors>(_: V, _: V::Vector, sum: V::Vector) -> V::Vector {
+        sum
     }
 }
 
-/// A row-major matrix that is read: rows begin `stride` elements apart.
-#[derive(Clone, Copy)]
-pub(super) struct Rows<'a> {
-    pub(super) values: &'a [f32],
-    pub(super) stride: usize,
+/// Writes to rows of `columns` numbers without gaps.
+pub(super) struct ToRows<'a> {
+    pub(super) values: &'a mut [f32],
+    pub(super) columns: usize,
 }
 
-impl<'a> Rows<'a> {
-    /// The matrix without its first columns, or rows.
+impl Store for ToRows<'_> {
     #[inline(always)]
-    fn skip(self, elements: usize) -> Self {
-        Self { values: &self.values[elements..], ..self }
+    fn store<V: Vectors, const N: usize, const M: usize>(
+        &mut self,
+        simd: V,
+        row: usize,
+        panel: usize,
+        sums: &[[V::Vector; N]; M],
+    ) {
+        for n in 0..N {
+            let before = panel * panel_columns(V::LANES) + n * V::LANES;
+            let count = (self.columns - before).min(V::LANES);
+            for m in 0..M {
+                let target = &mut self.values[(row + m) * self.columns + before..][..count];
+                simd.save_part(sums[m][n], target);
+            }
+        }
     }
+}
 
-    /// The first `count` elements of a row.
-    #[inline(always)]
-    fn row(self, index: usize, count: usize) -> &'a [f32] {
-        &self.values[index * self.stride..][..count]
+/// Copies rows of `columns` numbers without gaps to panels, with zeros behind every row's end in its last vector.
+#[inline(always)]
+pub(super) fn rows_to_panels<V: Vectors>(simd: V, values: &[f32], columns: usize, panels: &mut [f32]) {
+    let rows = values.len() / columns;
+    let (panels, _) = V::vectors_mut(panels).as_chunks_mut::<PANEL_VECTORS>();
+    for (panel, targets) in panels.chunks_exact_mut(rows.max(1)).enumerate() {
+        let from = panel * panel_columns(V::LANES);
+        if from >= columns {
+            break;
+        }
+        let count = (columns - from).min(panel_columns(V::LANES));
+        for (target, row) in targets.iter_mut().zip(values.chunks_exact(columns)) {
+            let row = &row[from..][..count];
+            target[0] = simd.load_part(row);
+            if count > V::LANES {
+                target[1] = simd.load_part(&row[V::LANES..]);
+            }
+        }
     }
 }
 
@@ -98,136 +173,235 @@ impl<'a> Rows<'a> {
 pub(super) fn even_parts(count: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
     let parts = count.div_ceil(most);
     let (size, larger) = (count / parts.max(1), count % parts.max(1));
-    (0..parts).map(move |part| (part * size + part.min(larger), size + usize::from(part < larger)))
+    // Counted on, since a start computed from `part` may be computed again wherever it is used, in the innermost loops.
+    let mut next = 0;
+    (0..parts).map(move |part| {
+        let (start, size) = (next, size + usize::from(part < larger));
+        next += size;
+        (start, size)
+    })
 }
 
-/// `out[s, n] = store(initial[n] + sum_k a[s, k] b[k, n])` for `k < depth`, with `b` in panels: for every two
-/// vectors of columns (the last time one or two) a contiguous `[depth, columns]` matrix.
-/// `initial` and the rows of `out` have the same number of whole vectors.
+/// Tiles of the same height one below the other.
+#[derive(Clone, Copy)]
+struct Run {
+    /// Rows of the matrix.
+    rows: usize,
+    /// First row of the first tile.
+    start: usize,
+    /// Rows of a tile.
+    height: usize,
+    /// Number of tiles.
+    count: usize,
+}
+
+/// The parts of [`even_parts`], those of the same size in one.
 #[inline(always)]
-pub(super) fn rows_times_panels<V: Vectors, E: Store>(
+fn runs(rows: usize, most: usize) -> [Run; 2] {
+    let parts = rows.div_ceil(most).max(1);
+    let (size, larger) = (rows / parts, rows % parts);
+    let first = Run { rows, start: 0, height: size + 1, count: larger };
+    let count = if size == 0 { 0 } else { parts - larger };
+    [first, Run { rows, start: larger * (size + 1), height: size, count }]
+}
+
+/// `store(initial[n] + sum_k a[s, k] b[k, n])` for `k < depth` and every row of `a`, a matrix over `rows` samples in panels.
+///
+/// `b` lies in panels of `depth` rows, the last of one vector where `initial` has an odd number of vectors. When `group` is
+/// more than 1, `initial` is one vector, and `b` has instead a vector for each `group` steps of the sum: number
+/// `group n + k` of it belongs to column `n` and the step `k` of the group.
+#[inline(always)]
+pub(super) fn rows_times_panels<V: Vectors, S: Store>(
     simd: V,
-    a: Rows<'_>,
+    a: (&[f32], usize),
     depth: usize,
-    panels: &[f32],
+    (b, group): (&[f32], usize),
     initial: &[f32],
-    out: &mut [f32],
+    store: S,
 ) {
-    simd.outlined(RowsTimesPanels::<E> { a, depth, panels, initial, out, store: PhantomData });
+    let (values, rows) = a;
+    simd.outlined(RowsTimesPanels { values, rows, depth, b, group, initial, store });
 }
 
-struct RowsTimesPanels<'a, E> {
-    a: Rows<'a>,
+struct RowsTimesPanels<'a, S> {
+    values: &'a [f32],
+    rows: usize,
     depth: usize,
-    panels: &'a [f32],
+    b: &'a [f32],
+    group: usize,
     initial: &'a [f32],
-    out: &'a mut [f32],
-    store: PhantomData<E>,
+    store: S,
 }
 
-impl<E: Store> Kernel for RowsTimesPanels<'_, E> {
+impl<S: Store> Kernel for RowsTimesPanels<'_, S> {
     type Output = ();
 
     #[inline(always)]
     fn run<V: Vectors>(self, simd: V) {
-        let Self { a, depth, panels, initial, out, .. } = self;
-        let (initial, panels, out) = (V::vectors(initial), V::vectors(panels), V::vectors_mut(out));
-        let stride = initial.len();
+        let Self { values, rows, depth, b, group, initial, mut store } = self;
+        let (a, _) = V::vectors(values).as_chunks::<PANEL_VECTORS>();
+        let (b, initial) = (V::vectors(b), V::vectors(initial));
+        let store = &mut store;
+        if group > 1 {
+            let (b, initial) = (b.as_chunks::<1>().0, &initial[0]);
+            match group {
+                2 if const { V::MOST_GROUP >= 2 } => grouped::<V, S, 2>(simd, a, rows, depth, b, initial, store),
+                4 if const { V::MOST_GROUP >= 4 } => grouped::<V, S, 4>(simd, a, rows, depth, b, initial, store),
+                _ if const { V::MOST_GROUP >= 8 } => grouped::<V, S, 8>(simd, a, rows, depth, b, initial, store),
+                _ => {}
+            }
+            return;
+        }
         let (pairs, single) = initial.as_chunks::<PANEL_VECTORS>();
-        let (pair_panels, single_panel) = panels.split_at(pairs.len() * PANEL_VECTORS * depth);
+        let (pair_panels, single_panel) = b.split_at(pairs.len() * PANEL_VECTORS * depth);
         let (pair_panels, _) = pair_panels.as_chunks::<PANEL_VECTORS>();
-        for (index, initial) in pairs.iter().enumerate() {
-            let panel = &pair_panels[index * depth..][..depth];
-            let out = &mut out[index * PANEL_VECTORS..];
-            rows_times_panel::<V, E, PANEL_VECTORS>(simd, a, panel, initial, out, stride);
+        for (panel, initial) in pairs.iter().enumerate() {
+            let b = &pair_panels[panel * depth..][..depth];
+            for run in runs(rows, most_rows::<V>()) {
+                tile_of_height!(run.height, V, rows_tiles::<V, S, PANEL_VECTORS>(simd, a, run, b, initial, panel, store));
+            }
         }
         if let Some(initial) = single.first_chunk::<1>() {
-            let panel = &single_panel.as_chunks::<1>().0[..depth];
-            let out = &mut out[pairs.len() * PANEL_VECTORS..];
-            rows_times_panel::<V, E, 1>(simd, a, panel, initial, out, stride);
+            let b = &single_panel.as_chunks::<1>().0[..depth];
+            for run in runs(rows, most_rows::<V>()) {
+                tile_of_height!(run.height, V, rows_tiles::<V, S, ONE>(simd, a, run, b, initial, pairs.len(), store));
+            }
         }
     }
 }
 
+/// The tiles of a run, in the columns of one panel.
 #[inline(always)]
-fn rows_times_panel<V: Vectors, E: Store, const N: usize>(
+fn rows_tiles<V: Vectors, S: Store, const N: usize, const M: usize>(
     simd: V,
-    a: Rows<'_>,
-    panel: &[[V::Vector; N]],
+    a: &[PanelRow<V>],
+    run: Run,
+    b: &[[V::Vector; N]],
     initial: &[V::Vector; N],
-    out: &mut [V::Vector],
-    stride: usize,
+    panel: usize,
+    store: &mut S,
 ) {
-    for (row, height) in even_parts(out.len().div_ceil(stride), panel_rows::<V>()) {
-        let (a, out) = (a.skip(row * a.stride), &mut out[row * stride..]);
-        tile_of_height!(height, panel_rows, rows_tile::<V, E; N>(simd, a, panel, initial, out, stride));
-    }
-}
-
-#[inline(always)]
-fn rows_tile<V: Vectors, E: Store, const M: usize, const N: usize>(
-    simd: V,
-    a: Rows<'_>,
-    panel: &[[V::Vector; N]],
-    initial: &[V::Vector; N],
-    out: &mut [V::Vector],
-    stride: usize,
-) {
-    let (panel_parts, panel_rest) = panel.as_chunks::<UNROLL>();
-    let mut parts: [&[[f32; UNROLL]]; M] = [&[]; M];
-    let mut rests: [&[f32]; M] = [&[]; M];
-    for m in 0..M {
-        let (part, rest) = a.row(m, panel.len()).as_chunks();
-        parts[m] = &part[..panel_parts.len()];
-        rests[m] = &rest[..panel_rest.len()];
-    }
-    let mut sums = [*initial; M];
-    for (part, steps) in panel_parts.iter().enumerate() {
-        for (k, vectors) in steps.iter().enumerate() {
-            for m in 0..M {
-                let factor = simd.splat(parts[m][part][k]);
-                for n in 0..N {
-                    sums[m][n] = simd.mul_add(factor, vectors[n], sums[m][n]);
+    let Run { rows, start, count, .. } = run;
+    if b.len() <= panel_columns(V::LANES) {
+        let (tiles, _) = a[start..][..count * M].as_chunks::<M>();
+        for (tile, a) in tiles.iter().enumerate() {
+            let mut sums = [*initial; M];
+            accumulate_rows_tile::<V, 1, N, M>(simd, a, b, &mut sums);
+            store.store(simd, start + tile * M, panel, &sums);
+        }
+    } else {
+        for row in (start..start + count * M).step_by(M) {
+            let mut sums = [*initial; M];
+            for (b, a) in b.chunks(panel_columns(V::LANES)).zip(a.chunks_exact(rows)) {
+                if let Some(a) = a[row..].first_chunk() {
+                    accumulate_rows_tile::<V, 1, N, M>(simd, a, b, &mut sums);
                 }
             }
-        }
-    }
-    for (k, vectors) in panel_rest.iter().enumerate() {
-        for m in 0..M {
-            let factor = simd.splat(rests[m][k]);
-            for n in 0..N {
-                sums[m][n] = simd.mul_add(factor, vectors[n], sums[m][n]);
-            }
-        }
-    }
-    for m in 0..M {
-        let targets = &mut out[m * stride..][..N];
-        for n in 0..N {
-            E::store(simd, &mut targets[n], sums[m][n]);
+            store.store(simd, row, panel, &sums);
         }
     }
 }
 
-/// `sums[m, n] += sum_s a[s, m] b[s, n]` over `rows` samples. Rows of `sums` are `width` numbers, whole vectors; where `b`
-/// has fewer columns, it is read beyond, and the rest of the sums means nothing.
+/// `sums[m, n] += sum_k a[m, k] b[k, n]` over the rows of `b`, at most as many as `a` has columns. With groups as
+/// [`rows_times_panels`] describes them, and the sums apart for the steps of a group.
+#[inline(always)]
+fn accumulate_rows_tile<V: Vectors, const G: usize, const N: usize, const M: usize>(
+    simd: V,
+    a: &[PanelRow<V>; M],
+    b: &[[V::Vector; N]],
+    sums: &mut [[V::Vector; N]; M],
+) {
+    assert!(b.len() <= panel_columns(V::LANES) / G, "a step of the sum for each column");
+    for k in 0..b.len() {
+        accumulate_step::<V, G, N, M>(simd, a, k, &b[k], sums);
+    }
+}
+
+#[inline(always)]
+fn accumulate_step<V: Vectors, const G: usize, const N: usize, const M: usize>(
+    simd: V,
+    a: &[PanelRow<V>; M],
+    k: usize,
+    b: &[V::Vector; N],
+    sums: &mut [[V::Vector; N]; M],
+) {
+    for m in 0..M {
+        let (groups, _) = numbers::<V>(&a[m]).as_chunks::<G>();
+        let factor = simd.splat_group(&groups[k]);
+        for n in 0..N {
+            sums[m][n] = simd.mul_add(factor, b[n], sums[m][n]);
+        }
+    }
+}
+
+/// The numbers of a row of a panel.
+#[inline(always)]
+fn numbers<V: Vectors>(row: &PanelRow<V>) -> &[f32] {
+    pulp::bytemuck::cast_slice(row.as_slice())
+}
+
+#[inline(always)]
+fn grouped<V: Vectors, S: Store, const G: usize>(
+    simd: V,
+    a: &[PanelRow<V>],
+    rows: usize,
+    depth: usize,
+    b: &[[V::Vector; 1]],
+    initial: &V::Vector,
+    store: &mut S,
+) {
+    let b = &b[..depth.div_ceil(G)];
+    for run in runs(rows, most_rows::<V>()) {
+        tile_of_height!(run.height, V, grouped_tiles::<V, S, G>(simd, a, run, b, initial, store));
+    }
+}
+
+#[inline(always)]
+fn grouped_tiles<V: Vectors, S: Store, const G: usize, const M: usize>(
+    simd: V,
+    a: &[PanelRow<V>],
+    run: Run,
+    b: &[[V::Vector; 1]],
+    initial: &V::Vector,
+    store: &mut S,
+) {
+    for row in (run.start..run.start + run.count * M).step_by(M) {
+        let mut sums = [[simd.splat(0.0)]; M];
+        for (b, a) in b.chunks(panel_columns(V::LANES) / G).zip(a.chunks_exact(run.rows)) {
+            if let Some(a) = a[row..].first_chunk() {
+                accumulate_rows_tile::<V, G, 1, M>(simd, a, b, &mut sums);
+            }
+        }
+        for [sum] in &mut sums {
+            *sum = simd.add(simd.sum_groups::<G>(*sum), *initial);
+        }
+        store.store(simd, row, 0, &sums);
+    }
+}
+
+/// `sums[m, n] = sum_s a[s, m] b[s, n]` over `rows` samples, or that added to `sums` unless it is the `first`. `a` and `b` lie
+/// in panels, and `a` has `columns` columns. Rows of `sums` are `width` numbers, whole vectors; where `b` has fewer columns,
+/// the rest of the sums means nothing.
 #[inline(always)]
 pub(super) fn accumulate_outer<V: Vectors>(
     simd: V,
     rows: usize,
-    a: Rows<'_>,
-    b: Rows<'_>,
-    width: usize,
+    (a, columns): (&[f32], usize),
+    (b, width): (&[f32], usize),
     sums: &mut [f32],
+    first: bool,
 ) {
-    simd.outlined(AccumulateOuter { rows, a, b, width, sums });
+    simd.outlined(AccumulateOuter { rows, a, columns, b, width, sums, first });
 }
 
 struct AccumulateOuter<'a> {
     rows: usize,
-    a: Rows<'a>,
-    b: Rows<'a>,
+    a: &'a [f32],
+    columns: usize,
+    b: &'a [f32],
     width: usize,
     sums: &'a mut [f32],
+    first: bool,
 }
 
 impl Kernel for AccumulateOuter<'_> {
@@ -235,73 +409,69 @@ impl Kernel for AccumulateOuter<'_> {
 
     #[inline(always)]
     fn run<V: Vectors>(self, simd: V) {
-        let Self { rows, a, b, width, sums } = self;
-        let sums = V::vectors_mut(sums);
-        let stride = width / V::LANES;
+        let Self { rows, a, columns, b, width, sums, first } = self;
+        let (a, _) = V::vectors(a).as_chunks::<PANEL_VECTORS>();
+        let (b, _) = V::vectors(b).as_chunks::<PANEL_VECTORS>();
+        let (sums, stride) = (V::vectors_mut(sums), width / V::LANES);
+        let most_columns = panel_columns(V::LANES);
         for column in (0..stride).step_by(PANEL_VECTORS) {
-            let (b, sums) = (b.skip(column * V::LANES), &mut sums[column..]);
-            if stride - column >= PANEL_VECTORS {
-                outer_strip::<V, PANEL_VECTORS>(simd, rows, a, b, sums, stride);
-            } else {
-                outer_strip::<V, 1>(simd, rows, a, b, sums, stride);
+            let b = &b[column / PANEL_VECTORS * rows..][..rows];
+            for panel in 0..columns.div_ceil(most_columns) {
+                let a = &a[panel * rows..][..rows];
+                let before = panel * most_columns;
+                for (start, height) in even_parts((columns - before).min(most_columns), most_rows::<V>()) {
+                    let sums = &mut sums[(before + start) * stride + column..];
+                    let b = b.iter();
+                    if stride - column >= PANEL_VECTORS {
+                        tile_of_height!(height, V, outer_tile::<V, PANEL_VECTORS>(simd, a, start, b, sums, stride, first));
+                    } else {
+                        tile_of_height!(height, V, outer_tile::<V, ONE>(simd, a, start, b, sums, stride, first));
+                    }
+                }
             }
         }
     }
 }
 
 #[inline(always)]
-fn outer_strip<V: Vectors, const N: usize>(
+fn outer_tile<V: Vectors, const N: usize, const M: usize>(
     simd: V,
-    rows: usize,
-    a: Rows<'_>,
-    b: Rows<'_>,
-    sums: &mut [V::Vector],
-    stride: usize,
-) {
-    for (row, height) in even_parts(sums.len().div_ceil(stride), outer_rows::<V>()) {
-        let (a, sums) = (a.skip(row), &mut sums[row * stride..]);
-        tile_of_height!(height, outer_rows, outer_tile::<V; N>(simd, rows, a, b, sums, stride));
-    }
-}
-
-#[inline(always)]
-fn outer_tile<V: Vectors, const M: usize, const N: usize>(
-    simd: V,
-    rows: usize,
-    a: Rows<'_>,
-    b: Rows<'_>,
+    a: &[PanelRow<V>],
+    start: usize,
+    b: std::slice::Iter<'_, PanelRow<V>>,
     totals: &mut [V::Vector],
     stride: usize,
+    first: bool,
 ) {
+    assert!(start + M <= panel_columns(V::LANES), "columns of one panel");
     let mut sums = [[simd.splat(0.0); N]; M];
-    for row in 0..rows {
-        let factors = a.row(row, M);
-        let vectors = V::vectors(b.row(row, N * V::LANES));
+    for (a, b) in a.iter().zip(b) {
+        let factors = &numbers::<V>(a)[start..][..M];
         for m in 0..M {
             let factor = simd.splat(factors[m]);
             for n in 0..N {
-                sums[m][n] = simd.mul_add(factor, vectors[n], sums[m][n]);
+                sums[m][n] = simd.mul_add(factor, b[n], sums[m][n]);
             }
         }
     }
     for m in 0..M {
         let totals = &mut totals[m * stride..][..N];
         for n in 0..N {
-            totals[n] = simd.add(totals[n], sums[m][n]);
+            totals[n] = if first { sums[m][n] } else { simd.add(totals[n], sums[m][n]) };
         }
     }
 }
 
-/// `sums[n] += sum_s b[s, n]` over `rows` samples. `sums` are whole vectors; where `b` has fewer columns, it is read
-/// beyond, and the rest of the sums means nothing.
+/// `sums[n] = sum_s b[s, n]` over `rows` samples, or that added to `sums` unless it is the `first`. `b` lies in panels; `sums`
+/// are whole vectors, and where `b` has fewer columns, the rest of them means nothing.
 #[inline(always)]
-pub(super) fn accumulate_rows<V: Vectors>(simd: V, rows: usize, b: Rows<'_>, sums: &mut [f32]) {
+pub(super) fn accumulate_rows<V: Vectors>(simd: V, rows: usize, b: &[f32], sums: &mut [f32], first: bool) {
+    let (b, _) = V::vectors(b).as_chunks::<PANEL_VECTORS>();
     for (n, total) in V::vectors_mut(sums).iter_mut().enumerate() {
-        let b = b.skip(n * V::LANES);
         let mut sum = simd.splat(0.0);
-        for row in 0..rows {
-            sum = simd.add(sum, V::load(b.row(row, V::LANES)));
+        for row in &b[n / PANEL_VECTORS * rows..][..rows] {
+            sum = simd.add(sum, row[n % PANEL_VECTORS]);
         }
-        *total = simd.add(*total, sum);
+        *total = if first { sum } else { simd.add(*total, sum) };
     }
 }

@@ -15,8 +15,25 @@ pub(super) trait Vectors: Copy {
     /// Vectors that the processor's registers hold.
     const REGISTERS: usize;
 
+    /// Most numbers of a group that [`Self::splat_group`] and [`Self::sum_groups`] take.
+    const MOST_GROUP: usize = 1;
+
     /// `value` in every lane.
     fn splat(self, value: f32) -> Self::Vector;
+
+    /// `values` over and over in the lanes. `G` is a power of two, at most [`Self::MOST_GROUP`].
+    #[inline(always)]
+    fn splat_group<const G: usize>(self, values: &[f32; G]) -> Self::Vector {
+        debug_assert!(G <= Self::MOST_GROUP, "no groups of {G}");
+        self.splat(values[0])
+    }
+
+    /// The sums of every `G` lanes one after the other, in the first lanes, and zeros in the others. `G` as in [`Self::splat_group`].
+    #[inline(always)]
+    fn sum_groups<const G: usize>(self, vector: Self::Vector) -> Self::Vector {
+        debug_assert!(G <= Self::MOST_GROUP, "no groups of {G}");
+        vector
+    }
 
     /// `a + b`.
     fn add(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
@@ -33,6 +50,12 @@ pub(super) trait Vectors: Copy {
     /// `a b + c`, with one rounding where the processor has it.
     fn mul_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
 
+    /// `c - a b`, with one rounding where the processor has it.
+    #[inline(always)]
+    fn negative_mul_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector {
+        self.sub(c, self.mul(a, b))
+    }
+
     /// The number of `[low, high]` nearest to `x`; a NaN stays one.
     fn clamp(self, x: Self::Vector, low: Self::Vector, high: Self::Vector) -> Self::Vector;
 
@@ -44,6 +67,9 @@ pub(super) trait Vectors: Copy {
 
     /// The first numbers of `values`, at most a vector, and zeros in the lanes that are left.
     fn load_part(self, values: &[f32]) -> Self::Vector;
+
+    /// Writes the first lanes to `target`, as many as it has room for.
+    fn save_part(self, vector: Self::Vector, target: &mut [f32]);
 
     /// Runs a part of a kernel as a function of its own, which all kernels share: it is compiled once.
     fn outlined<K: Kernel>(self, part: K) -> K::Output;
@@ -140,6 +166,12 @@ impl<S: Simd> Vectors for S {
     #[inline(always)]
     fn load_part(self, values: &[f32]) -> S::f32s {
         self.partial_load_f32s(values)
+    }
+
+    #[inline(always)]
+    fn save_part(self, vector: S::f32s, target: &mut [f32]) {
+        let count = target.len().min(Self::LANES);
+        self.partial_store_f32s(&mut target[..count], vector);
     }
 
     #[inline(always)]

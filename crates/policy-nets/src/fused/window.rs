@@ -8,25 +8,34 @@
 //! 2. *Two passes*: a forward pass for the statistics, then a forward and a backward pass in which each trajectory's
 //!    gradient is added as soon as it is there.
 //!
-//! Weighted sums are formed in double precision over [`GROUPS`] or fewer groups of trajectories and then over the
-//! groups, both in ascending order. Neither the groups nor anything else depends on the number of threads, so neither
+//! Weighted sums are formed in single precision over [`FLUSH`] trajectories, which adds less than the rounding of the
+//! gradients themselves, and in double precision over [`GROUPS`] or fewer groups of trajectories and then over the groups,
+//! all in ascending order. Neither the groups nor anything else depends on the number of threads, so neither
 //! do the results.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rayon::prelude::*;
-
 use super::{
+    aligned::{Aligned, LINE_NUMBERS},
     network::{FusedNetwork, Scratch},
     pass::Window,
     trajectories::{Trajectories, TrajectoryStatistics},
     vectors::{Kernel, Vectors},
 };
+use crate::threads::Threads;
 
 /// Most bytes of per-trajectory gradients that [`FusedNetwork::window_gradient`] keeps.
 const SWEEP_BYTES: usize = 1 << 26;
 /// Most groups of trajectories in a weighted sum.
 const GROUPS: usize = 64;
+/// Least number of trajectories in one.
+const LEAST_GROUP: usize = 8;
+/// Trajectories whose weighted sum is formed in single precision.
+const FLUSH: usize = 8;
+/// Vectors of parameters whose weighted sums are formed in registers.
+const SUM_VECTORS: usize = 8;
+/// Numbers in [`SUM_VECTORS`] of the longest vectors.
+const MOST_SUM_COLUMNS: usize = 128;
 /// Parameters whose weighted sums one thread forms at a time.
 const SUM_COLUMNS: usize = 128;
 
@@ -39,32 +48,33 @@ pub struct SurrogateGradient {
     pub log_std: Vec<f64>,
 }
 
-/// Memory for the computations over windows; grows to what they need and is kept between calls.
-#[derive(Debug, Default)]
+/// Threads for the computations over windows, and memory, which grows to what they need and is kept between calls.
+#[derive(Debug)]
 pub struct Workspace {
-    /// Memory of every thread of the pool.
+    threads: Threads,
+    /// Memory of every thread.
     scratch: Vec<Mutex<Scratch>>,
     /// Gradients of single trajectories, `[trajectories or groups, row]`.
-    gradients: Vec<f32>,
+    gradients: Aligned,
     /// Weighted sums of gradients, `[groups, row]`.
     sums: Vec<f64>,
 }
 
 impl Workspace {
-    /// Makes memory for every thread of the current pool.
-    fn reserve_threads(&mut self) {
-        let count = rayon::current_num_threads();
-        if self.scratch.len() < count {
-            self.scratch.resize_with(count, Mutex::default);
+    /// An empty workspace for these threads.
+    pub fn new(threads: &Threads) -> Self {
+        Self {
+            threads: threads.clone(),
+            scratch: (0..threads.count()).map(|_| Mutex::default()).collect(),
+            gradients: Aligned::default(),
+            sums: vec![],
         }
     }
 }
 
-/// The memory of the current thread of the pool. A thread that runs one trajectory starts no other before its end, so
-/// the lock is free.
-fn own_scratch(scratch: &[Mutex<Scratch>]) -> MutexGuard<'_, Scratch> {
-    let index = rayon::current_thread_index().unwrap_or(0);
-    scratch[index].lock().unwrap_or_else(PoisonError::into_inner)
+/// The memory of a thread, which no other takes.
+fn own(scratch: &Mutex<Scratch>) -> MutexGuard<'_, Scratch> {
+    scratch.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl FusedNetwork {
@@ -79,12 +89,22 @@ impl FusedNetwork {
         workspace: &mut Workspace,
     ) -> Vec<TrajectoryStatistics> {
         let window = Window::new(self, trajectories, log_std);
-        workspace.reserve_threads();
-        let scratch = &workspace.scratch;
-        (0..trajectories.count())
-            .into_par_iter()
-            .map(|trajectory| window.statistics(trajectory, &mut own_scratch(scratch)))
-            .collect()
+        let Workspace { threads, scratch, .. } = workspace;
+        let mut statistics = vec![TrajectoryStatistics::default(); trajectories.count()];
+        let mut rest = (0, statistics.as_mut_slice());
+        let shares = threads.shares(trajectories.count()).map(move |count| {
+            let (first, statistics) = std::mem::take(&mut rest);
+            let (statistics, other_statistics) = statistics.split_at_mut(count);
+            rest = (first + count, other_statistics);
+            (first, statistics)
+        });
+        threads.for_each(shares, |(first, statistics), thread| {
+            let scratch = &mut own(&scratch[thread]);
+            for (trajectory, statistics) in (first..).zip(statistics) {
+                *statistics = window.statistics(trajectory, scratch);
+            }
+        });
+        statistics
     }
 
     /// Gradient of `sum_j weights[j] sum_t returns[j, t] log pi(a_jt | s_jt)`. A trajectory of weight zero is left out.
@@ -107,29 +127,32 @@ impl FusedNetwork {
     ) -> SurrogateGradient {
         let window = Window::new(self, trajectories, log_std);
         assert_weights_and_returns(trajectories, weights.len(), returns.len());
-        workspace.reserve_threads();
-        let Workspace { scratch, gradients, sums } = workspace;
+        let Workspace { threads, scratch, gradients, sums } = workspace;
         let (row, group) = (self.row_length(), group_size(weights.len()));
+        let (weights, scale) = in_single_precision(weights);
         let groups = weights.len().div_ceil(group);
-        gradients.resize(groups * row, 0.0);
+        gradients.reserve(groups * FLUSH * row);
         sums.clear();
         sums.resize(groups * row, 0.0);
         let groups =
-            sums.par_chunks_mut(row).zip(gradients.par_chunks_mut(row)).zip(weights.par_chunks(group));
-        groups.enumerate().for_each(|(index, ((sum, gradient), weights))| {
-            let scratch = &mut own_scratch(scratch);
-            for (trajectory, &weight) in (index * group..).zip(weights) {
-                if weight != 0.0 {
-                    window.gradient(trajectory, returns, gradient, scratch);
-                    self.instruction_set().dispatch(AddScaled { sum, weight, values: gradient });
+            sums.chunks_mut(row).zip(gradients.chunks_mut(FLUSH * row)).zip(weights.chunks(group));
+        threads.for_each(groups.enumerate(), |(index, ((sum, gradients), weights)), thread| {
+            let scratch = &mut own(&scratch[thread]);
+            for (part, weights) in weights.chunks(FLUSH).enumerate() {
+                let first = index * group + part * FLUSH;
+                for (trajectory, (&weight, gradient)) in
+                    (first..).zip(weights.iter().zip(gradients.chunks_exact_mut(row)))
+                {
+                    if weight != 0.0 {
+                        window.gradient(trajectory, returns, gradient, scratch);
+                    }
                 }
+                let gradients = &gradients[..weights.len() * row];
+                let add = AddWeighted { sum, weights, group: FLUSH, gradients, length: row, first: 0 };
+                self.instruction_set().dispatch(add);
             }
         });
-        let mut total = vec![0.0; row];
-        for sum in sums.chunks_exact(row) {
-            add(&mut total, sum);
-        }
-        self.unpack_row(&total)
+        self.unpack_row(&total(sums, row, scale))
     }
 
     /// Statistics, weights from them, and gradient of the surrogate with these weights, by the faster way that the
@@ -155,52 +178,54 @@ impl FusedNetwork {
         }
         let window = Window::new(self, trajectories, log_std);
         assert_weights_and_returns(trajectories, trajectories.count(), returns.len());
-        workspace.reserve_threads();
-        let Workspace { scratch, gradients, .. } = workspace;
-        gradients.resize(trajectories.count() * row, 0.0);
-        let statistics: Vec<_> = gradients
-            .par_chunks_exact_mut(row)
-            .enumerate()
-            .map(|(trajectory, gradient)| {
-                window.gradient(trajectory, returns, gradient, &mut own_scratch(scratch))
-            })
-            .collect();
-        let weights = weigh(&statistics)?;
-        assert_weights_and_returns(trajectories, weights.len(), returns.len());
-        Ok(self.unpack_row(&self.weighted_sum(&weights, gradients)))
-    }
-
-    /// `sum_j weights[j] gradients[j, :]`, in the order of the two passes.
-    fn weighted_sum(&self, weights: &[f64], gradients: &[f32]) -> Vec<f64> {
-        let (row, group) = (self.row_length(), group_size(weights.len()));
-        let mut total = vec![0.0; row];
-        total.par_chunks_mut(SUM_COLUMNS).enumerate().for_each(|(index, total)| {
-            let columns = index * SUM_COLUMNS..index * SUM_COLUMNS + total.len();
-            for (weights, gradients) in weights.chunks(group).zip(gradients.chunks(group * row)) {
-                let mut sum = [0.0; SUM_COLUMNS];
-                let sum = &mut sum[..total.len()];
-                for (&weight, gradient) in weights.iter().zip(gradients.chunks_exact(row)) {
-                    if weight != 0.0 {
-                        let values = &gradient[columns.clone()];
-                        self.instruction_set().dispatch(AddScaled { sum, weight, values });
-                    }
-                }
-                add(total, sum);
+        let Workspace { threads, scratch, gradients, .. } = workspace;
+        gradients.reserve(trajectories.count() * row);
+        let gradients = &mut gradients[..trajectories.count() * row];
+        let mut statistics = vec![TrajectoryStatistics::default(); trajectories.count()];
+        let mut rest = (0, gradients.as_mut(), statistics.as_mut_slice());
+        let shares = threads.shares(trajectories.count()).map(move |count| {
+            let (first, gradients, statistics) = std::mem::take(&mut rest);
+            let (gradients, other_gradients) = gradients.split_at_mut(count * row);
+            let (statistics, other_statistics) = statistics.split_at_mut(count);
+            rest = (first + count, other_gradients, other_statistics);
+            (first, gradients, statistics)
+        });
+        threads.for_each(shares, |(first, gradients, statistics), thread| {
+            let scratch = &mut own(&scratch[thread]);
+            let rows = gradients.chunks_exact_mut(row).zip(statistics);
+            for (trajectory, (gradient, statistics)) in (first..).zip(rows) {
+                *statistics = window.gradient(trajectory, returns, gradient, scratch);
             }
         });
-        total
+        let weights = weigh(&statistics)?;
+        assert_weights_and_returns(trajectories, weights.len(), returns.len());
+        Ok(self.unpack_row(&self.weighted_sum(&weights, gradients, threads)))
+    }
+
+    /// `sum_j weights[j] gradients[j, :]`.
+    fn weighted_sum(&self, weights: &[f64], gradients: &[f32], threads: &Threads) -> Vec<f64> {
+        let (length, group) = (self.row_length(), group_size(weights.len()));
+        let (weights, scale) = in_single_precision(weights);
+        let mut sum = vec![0.0; length];
+        threads.for_each(sum.chunks_mut(SUM_COLUMNS).enumerate(), |(index, sum), _| {
+            let first = index * SUM_COLUMNS;
+            let part = AddWeighted { sum, weights: &weights, group, gradients, length, first };
+            self.instruction_set().dispatch(part);
+            sum.iter_mut().for_each(|value| *value *= scale);
+        });
+        sum
     }
 
     fn unpack_row(&self, row: &[f64]) -> SurrogateGradient {
         let (packed, log_std) = row.split_at(self.packed_count());
         let mut mean = vec![0.0; self.parameter_count()];
         self.unpack(packed, &mut mean);
-        SurrogateGradient { mean, log_std: log_std.to_vec() }
+        SurrogateGradient { mean, log_std: log_std[..self.action_size()].to_vec() }
     }
 
-    /// Length of a packed gradient followed by the gradient with respect to the log standard deviations.
+    /// Room for a packed gradient followed by the gradient with respect to the log standard deviations, whole cache lines.
     fn row_length(&self) -> usize {
-        self.packed_count() + self.action_size()
+        (self.packed_count() + self.action_size()).next_multiple_of(LINE_NUMBERS)
     }
 }
 
@@ -211,29 +236,94 @@ fn assert_weights_and_returns(trajectories: &Trajectories<'_>, weights: usize, r
 
 /// Trajectories in a group of a weighted sum.
 fn group_size(count: usize) -> usize {
-    count.div_ceil(GROUPS).max(1)
+    count.div_ceil(GROUPS).max(LEAST_GROUP)
 }
 
-fn add(total: &mut [f64], values: &[f64]) {
-    for (total, value) in total.iter_mut().zip(values) {
-        *total += value;
+/// The sum of rows of this length, times `scale`.
+fn total(rows: &[f64], length: usize, scale: f64) -> Vec<f64> {
+    let mut total = vec![0.0; length];
+    for row in rows.chunks_exact(length) {
+        for (total, value) in total.iter_mut().zip(row) {
+            *total += value;
+        }
     }
+    for value in &mut total {
+        *value *= scale;
+    }
+    total
 }
 
-/// `sum += weight * values`.
-struct AddScaled<'a> {
+/// The weights divided by the largest magnitude among them, and that: so none overflows, and what vanishes is less than
+/// 1e-37 of the largest.
+fn in_single_precision(weights: &[f64]) -> (Vec<f32>, f64) {
+    let largest = weights.iter().fold(0.0, |largest: f64, weight| largest.max(weight.abs()));
+    let scale = if largest > 0.0 { largest } else { 1.0 };
+    (weights.iter().map(|weight| (weight / scale) as f32).collect(), scale)
+}
+
+/// `sum += sum_j weights[j] gradients[j, first..]`: in single precision over [`FLUSH`] trajectories, in double precision over
+/// a group and over the groups. Rows of `gradients` have this length, of which as many numbers are taken as `sum` has.
+struct AddWeighted<'a> {
     sum: &'a mut [f64],
-    weight: f64,
-    values: &'a [f32],
+    weights: &'a [f32],
+    /// Trajectories in a group.
+    group: usize,
+    gradients: &'a [f32],
+    length: usize,
+    first: usize,
 }
 
-impl Kernel for AddScaled<'_> {
+impl Kernel for AddWeighted<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vectors>(self, _: V) {
-        for (sum, &value) in self.sum.iter_mut().zip(self.values) {
-            *sum += self.weight * f64::from(value);
+    fn run<V: Vectors>(self, simd: V) {
+        let Self { sum, weights, group, gradients, length, first } = self;
+        for (part, sum) in sum.chunks_mut(SUM_VECTORS * V::LANES).enumerate() {
+            let first = first + part * SUM_VECTORS * V::LANES;
+            for (weights, gradients) in weights.chunks(group).zip(gradients.chunks(group * length)) {
+                let mut group_sum = [0.0; MOST_SUM_COLUMNS];
+                let group_sum = &mut group_sum[..sum.len()];
+                for (weights, gradients) in weights.chunks(FLUSH).zip(gradients.chunks(FLUSH * length)) {
+                    add_flushed(simd, group_sum, weights, gradients, length, first);
+                }
+                for (total, value) in sum.iter_mut().zip(group_sum) {
+                    *total += *value;
+                }
+            }
         }
+    }
+}
+
+/// Adds the weighted sum of at most [`FLUSH`] trajectories, formed in single precision.
+#[inline(always)]
+fn add_flushed<V: Vectors>(
+    simd: V,
+    total: &mut [f64],
+    weights: &[f32],
+    gradients: &[f32],
+    length: usize,
+    first: usize,
+) {
+    let mut sums = [simd.splat(0.0); SUM_VECTORS];
+    for (&weight, gradient) in weights.iter().zip(gradients.chunks_exact(length)) {
+        if weight == 0.0 {
+            continue;
+        }
+        let (weight, values) = (simd.splat(weight), &gradient[first..][..total.len()]);
+        if values.len() == SUM_VECTORS * V::LANES {
+            for index in 0..SUM_VECTORS {
+                let value = V::load(&values[index * V::LANES..]);
+                sums[index] = simd.mul_add(weight, value, sums[index]);
+            }
+        } else {
+            for (sum, values) in sums.iter_mut().zip(values.chunks(V::LANES)) {
+                *sum = simd.mul_add(weight, simd.load_part(values), *sum);
+            }
+        }
+    }
+    let sums: &[f32] = pulp::bytemuck::cast_slice(&sums);
+    for (total, &value) in total.iter_mut().zip(sums) {
+        *total += f64::from(value);
     }
 }

@@ -26,7 +26,6 @@ pub struct FusedReuse {
     weighting: Weighting,
     network: Option<FusedNetwork>,
     workspace: Workspace,
-    threads: Threads,
     device: Device,
 }
 
@@ -50,8 +49,7 @@ impl FusedReuse {
             returns: ReturnRule::new(config),
             weighting: Weighting::new(config, parameter_count),
             network: None,
-            workspace: Workspace::default(),
-            threads: threads.clone(),
+            workspace: Workspace::new(threads),
             device: device.clone(),
         }
     }
@@ -98,9 +96,7 @@ impl Algorithm for FusedReuse {
         let trajectories: fused::Trajectories<'_> = window.trajectories();
         let network = &*network;
         let gradient = phases.time(Phase::Gradient, || {
-            self.threads.install(|| {
-                network.window_gradient(&trajectories, &log_std, window.returns(), weigh, workspace)
-            })
+            network.window_gradient(&trajectories, &log_std, window.returns(), weigh, workspace)
         });
         let Ok(mut gradient) = gradient;
         phases.shift(Phase::Gradient, Phase::Weights, weighing);

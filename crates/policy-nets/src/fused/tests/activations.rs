@@ -2,32 +2,30 @@
 
 use super::super::{
     InstructionSet,
-    activation::{Relu, Tanh},
-    tile::Store,
+    activation::{Activate, Relu, Tanh},
     vectors::{Kernel, Vectors},
 };
 
-/// Applies an activation to numbers, 16 at a time.
-struct Apply<'a, E> {
+/// Applies an activation to numbers, whole vectors.
+struct Apply<'a, A> {
     values: &'a mut [f32],
-    activation: std::marker::PhantomData<E>,
+    activation: std::marker::PhantomData<A>,
 }
 
-impl<E: Store> Kernel for Apply<'_, E> {
+impl<A: Activate> Kernel for Apply<'_, A> {
     type Output = ();
 
     #[inline(always)]
     fn run<V: Vectors>(self, simd: V) {
         for value in V::vectors_mut(self.values) {
-            let sum = *value;
-            E::store(simd, value, sum);
+            *value = A::value(simd, *value);
         }
     }
 }
 
-fn apply<E: Store>(instructions: InstructionSet, inputs: &[f32]) -> Vec<f32> {
+fn apply<A: Activate>(instructions: InstructionSet, inputs: &[f32]) -> Vec<f32> {
     let mut values = inputs.to_vec();
-    instructions.dispatch(Apply::<E> { values: &mut values, activation: std::marker::PhantomData });
+    instructions.dispatch(Apply::<A> { values: &mut values, activation: std::marker::PhantomData });
     values
 }
 

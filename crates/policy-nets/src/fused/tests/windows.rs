@@ -2,12 +2,11 @@
 
 use std::convert::Infallible;
 
-use rayon::ThreadPoolBuilder;
-
 use super::{
     super::{Scratch, SurrogateGradient, Trajectories, TrajectoryStatistics, Workspace},
     *,
 };
+use crate::threads::Threads;
 
 /// A window with everything that the computations take. What lies behind the trajectories' ends is NaN.
 struct Window {
@@ -72,21 +71,37 @@ impl Window {
     }
 
     fn statistics(&self, instructions: InstructionSet) -> Vec<TrajectoryStatistics> {
+        self.statistics_on(&Threads::one(), instructions)
+    }
+
+    fn statistics_on(&self, threads: &Threads, instructions: InstructionSet) -> Vec<TrajectoryStatistics> {
         let network = self.network(instructions);
-        network.trajectory_statistics(&self.trajectories(), &self.log_std, &mut Workspace::default())
+        network.trajectory_statistics(&self.trajectories(), &self.log_std, &mut Workspace::new(threads))
     }
 
     fn two_passes(&self, instructions: InstructionSet) -> SurrogateGradient {
+        self.two_passes_on(&Threads::one(), instructions)
+    }
+
+    fn two_passes_on(&self, threads: &Threads, instructions: InstructionSet) -> SurrogateGradient {
         self.network(instructions).surrogate_gradient(
             &self.trajectories(),
             &self.log_std,
             &self.weights,
             &self.returns,
-            &mut Workspace::default(),
+            &mut Workspace::new(threads),
         )
     }
 
     fn one_sweep(&self, instructions: InstructionSet) -> (Vec<TrajectoryStatistics>, SurrogateGradient) {
+        self.one_sweep_on(&Threads::one(), instructions)
+    }
+
+    fn one_sweep_on(
+        &self,
+        threads: &Threads,
+        instructions: InstructionSet,
+    ) -> (Vec<TrajectoryStatistics>, SurrogateGradient) {
         let mut statistics = Vec::new();
         let weigh = |given: &[TrajectoryStatistics]| {
             statistics = given.to_vec();
@@ -98,7 +113,7 @@ impl Window {
             &self.log_std,
             &self.returns,
             weigh,
-            &mut Workspace::default(),
+            &mut Workspace::new(threads),
         );
         (statistics, gradient)
     }
@@ -226,6 +241,18 @@ fn too_wide_a_target_has_an_infinite_divergence_and_a_finite_gradient() {
 }
 
 #[test]
+fn many_trajectories_agree_with_the_oracle_either_way() {
+    let mut random = Random(19);
+    let window = Window::new(architecture(5, &[9], 2, Activation::Tanh, true), [10, 71, 6], &mut random);
+    let (_, expected) = window.oracle();
+    for instructions in InstructionSet::available() {
+        let (_, gradient) = window.one_sweep(instructions);
+        assert_eq!(gradient, window.two_passes(instructions), "{instructions:?}");
+        assert!(relative_distance(&gradient.mean, &expected.mean) < 1e-5, "{instructions:?}");
+    }
+}
+
+#[test]
 fn the_behaviour_policy_itself_has_exactly_zero_statistics() {
     let mut random = Random(15);
     let mut window =
@@ -247,11 +274,10 @@ fn results_do_not_depend_on_the_number_of_threads() {
     let window = Window::new(architecture(6, &[20, 11], 3, Activation::Tanh, true), [5, 27, 30], &mut random);
     for instructions in InstructionSet::available() {
         let run = |threads| {
-            let pool = ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| {
-                let (sweep, passes) = (window.one_sweep(instructions), window.two_passes(instructions));
-                (sweep, passes, window.statistics(instructions))
-            })
+            let threads = &Threads::new(threads).unwrap();
+            let sweep = window.one_sweep_on(threads, instructions);
+            let passes = window.two_passes_on(threads, instructions);
+            (sweep, passes, window.statistics_on(threads, instructions))
         };
         let alone = run(1);
         for threads in [2, 3, 8] {
@@ -261,24 +287,17 @@ fn results_do_not_depend_on_the_number_of_threads() {
 }
 
 #[test]
-fn a_workspace_may_serve_windows_and_pools_of_any_size_in_turn() {
+fn a_workspace_may_serve_windows_of_any_size_in_turn() {
     let mut random = Random(17);
-    let mut workspace = Workspace::default();
-    for threads in [1, 3, 2] {
+    let mut workspace = Workspace::new(&Threads::new(3).unwrap());
+    for batches in [1, 3, 2] {
         let window =
-            Window::new(architecture(3, &[8], 2, Activation::Relu, true), [threads, 4, 12], &mut random);
-        let pool = ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            Window::new(architecture(3, &[8], 2, Activation::Relu, true), [batches, 4, 12], &mut random);
         let network = window.network(InstructionSet::detect());
-        let shared = pool.install(|| {
-            let (trajectories, log_std) = (window.trajectories(), &window.log_std);
-            network.surrogate_gradient(
-                &trajectories,
-                log_std,
-                &window.weights,
-                &window.returns,
-                &mut workspace,
-            )
-        });
+        let (trajectories, log_std) = (window.trajectories(), &window.log_std);
+        let (weights, returns) = (&window.weights, &window.returns);
+        let shared =
+            network.surrogate_gradient(&trajectories, log_std, weights, returns, &mut workspace);
         assert_eq!(shared, window.two_passes(InstructionSet::detect()));
     }
 }
@@ -292,7 +311,7 @@ fn an_error_of_the_weights_is_passed_on() {
         &window.log_std,
         &window.returns,
         |_| Err("no weights"),
-        &mut Workspace::default(),
+        &mut Workspace::new(&Threads::one()),
     );
     assert_eq!(result, Err("no weights"));
 }

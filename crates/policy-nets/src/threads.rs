@@ -1,0 +1,175 @@
+//! Threads that share the computations of one run.
+
+use std::hint::spin_loop;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
+
+/// Looks at whether the other threads are done before this one lets the operating system wake it: some tens of
+/// microseconds, about what a wake-up takes.
+const LOOKS: usize = 1000;
+
+/// The calling thread and its helpers. Results do not depend on their number.
+///
+/// The calling thread works as well: while a helper wakes up, the work has begun, and a computation on one thread wakes none.
+#[derive(Clone, Debug)]
+pub struct Threads {
+    helpers: Option<Arc<ThreadPool>>,
+    count: usize,
+}
+
+impl Threads {
+    /// `count` threads; 0 takes one for each processor.
+    ///
+    /// # Errors
+    /// When the operating system refuses the threads.
+    pub fn new(count: usize) -> Result<Self, ThreadPoolBuildError> {
+        let count = match count {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            count => count,
+        };
+        let helpers = ThreadPoolBuilder::new()
+            .num_threads(count - 1)
+            .thread_name(|index| format!("rtpg-{}", index + 1));
+        let helpers = if count > 1 { Some(Arc::new(helpers.build()?)) } else { None };
+        Ok(Self { helpers, count })
+    }
+
+    /// The calling thread alone.
+    pub fn one() -> Self {
+        Self { helpers: None, count: 1 }
+    }
+
+    /// Number of threads.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Applies `work` to every item. Every thread takes the next item as soon as it is free; `work` is told its index,
+    /// below [`count`](Self::count).
+    ///
+    /// # Panics
+    /// When `work` does.
+    pub fn for_each<I>(&self, items: I, work: impl Fn(I::Item, usize) + Sync)
+    where
+        I: Iterator + Send,
+        I::Item: Send,
+    {
+        let Some(helpers) = &self.helpers else {
+            items.for_each(|item| work(item, 0));
+            return;
+        };
+        let (items, working) = (Mutex::new(items), AtomicUsize::new(self.count - 1));
+        let run = |index| {
+            loop {
+                let item = items.lock().unwrap_or_else(PoisonError::into_inner).next();
+                let Some(item) = item else { break };
+                work(item, index);
+            }
+        };
+        helpers.in_place_scope(|scope| {
+            for index in 1..self.count {
+                let (run, working) = (&run, &working);
+                scope.spawn(move |_| {
+                    let _done = Done(working);
+                    run(index);
+                });
+            }
+            run(0);
+            let mut looks = 0;
+            while looks < LOOKS && working.load(Ordering::Acquire) > 0 {
+                spin_loop();
+                looks += 1;
+            }
+        });
+    }
+
+    /// Sizes into which to divide `count` items that lie side by side in memory, for [`for_each`](Self::for_each): large
+    /// ones first, so that each thread stays in its own part, and small ones last, so that all end together.
+    pub fn shares(&self, count: usize) -> impl Iterator<Item = usize> + Send + use<> {
+        let (mut left, parts) = (count, 2 * self.count);
+        std::iter::from_fn(move || {
+            let size = left.div_ceil(parts);
+            left -= size;
+            (size > 0).then_some(size)
+        })
+    }
+
+    /// Applies `work` to every item, divided over the threads; results are in the items' order.
+    ///
+    /// # Panics
+    /// When `work` does.
+    pub fn map<T: Send, R: Send>(&self, items: &mut [T], work: impl Fn(&mut T) -> R + Sync) -> Vec<R> {
+        if items.len() < 2 || self.count == 1 {
+            return items.iter_mut().map(work).collect();
+        }
+        let mut results: Vec<Option<R>> = items.iter().map(|_| None).collect();
+        self.for_each(items.iter_mut().zip(&mut results), |(item, result), _| *result = Some(work(item)));
+        results.into_iter().flatten().collect()
+    }
+}
+
+/// Counts a thread as done, also when it panics.
+struct Done<'a>(&'a AtomicUsize);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_item_is_taken_once_and_results_are_in_order() {
+        for count in [1, 2, 5] {
+            let threads = Threads::new(count).unwrap();
+            for length in [0, 1, 2, 100] {
+                let mut items: Vec<usize> = (0..length).collect();
+                let results = threads.map(&mut items, |item| {
+                    *item += 1;
+                    *item * 2
+                });
+                assert_eq!(items, (1..=length).collect::<Vec<_>>());
+                assert_eq!(results, (1..=length).map(|item| 2 * item).collect::<Vec<_>>());
+            }
+        }
+    }
+
+    #[test]
+    fn shares_make_up_the_whole() {
+        for count in [1, 2, 7] {
+            let threads = Threads::new(count).unwrap();
+            for items in [0, 1, 2, 320] {
+                assert_eq!(threads.shares(items).sum::<usize>(), items);
+                assert!(threads.shares(items).is_sorted_by(|a, b| a >= b));
+            }
+        }
+    }
+
+    #[test]
+    fn the_index_is_that_of_one_thread_at_a_time() {
+        let threads = Threads::new(4).unwrap();
+        let busy: Vec<Mutex<()>> = (0..4).map(|_| Mutex::new(())).collect();
+        threads.for_each(0..1000, |_, index| {
+            let _alone = busy[index].try_lock().expect("an index that another thread has");
+        });
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_leaves_the_threads_usable() {
+        let threads = Threads::new(3).unwrap();
+        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            threads.for_each(0..100, |item, _| assert_ne!(item, 50, "the item that fails"));
+        }));
+        assert!(caught.is_err());
+        let sum = AtomicUsize::new(0);
+        threads.for_each(0..100, |item, _| {
+            sum.fetch_add(item, Ordering::Relaxed);
+        });
+        assert_eq!(sum.into_inner(), 4950);
+    }
+}
