@@ -69,6 +69,11 @@ impl GaussianPolicy {
         self.deviation
     }
 
+    /// Logarithms of the standard deviations, `[action]`; those of the start when they are trained.
+    pub fn fixed_log_std(&self) -> &[f64] {
+        &self.fixed_log_std
+    }
+
     /// Standardisation of observations, when there is one.
     pub fn normalizer(&self) -> Option<&Normalizer> {
         self.normalizer.as_ref()

@@ -3,6 +3,7 @@
 use std::hint::spin_loop;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
@@ -10,13 +11,19 @@ use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 /// microseconds, about what a wake-up takes.
 const LOOKS: usize = 1000;
 
+/// How long a helper looks out for more work before it sleeps: longer than the gaps within an iteration.
+const LINGER: Duration = Duration::from_micros(100);
+
 /// The calling thread and its helpers. Results do not depend on their number.
 ///
 /// The calling thread works as well: while a helper wakes up, the work has begun, and a computation on one thread wakes none.
+/// A wake-up takes tens of microseconds, so a helper that has finished looks out for more work for a while.
 #[derive(Clone, Debug)]
 pub struct Threads {
     helpers: Option<Arc<ThreadPool>>,
     count: usize,
+    /// Number of the computations so far, whose change ends the helpers' looking out.
+    begun: Arc<AtomicUsize>,
 }
 
 impl Threads {
@@ -33,12 +40,12 @@ impl Threads {
             .num_threads(count - 1)
             .thread_name(|index| format!("rtpg-{}", index + 1));
         let helpers = if count > 1 { Some(Arc::new(helpers.build()?)) } else { None };
-        Ok(Self { helpers, count })
+        Ok(Self { helpers, count, begun: Arc::default() })
     }
 
     /// The calling thread alone.
     pub fn one() -> Self {
-        Self { helpers: None, count: 1 }
+        Self { helpers: None, count: 1, begun: Arc::default() }
     }
 
     /// Number of threads.
@@ -46,8 +53,39 @@ impl Threads {
         self.count
     }
 
-    /// Applies `work` to every item. Every thread takes the next item as soon as it is free; `work` is told its index,
-    /// below [`count`](Self::count).
+    /// Runs `work` on every thread, which is told its index, below [`count`](Self::count). A helper that is late finds the
+    /// work done when others take it over.
+    ///
+    /// # Panics
+    /// When `work` does.
+    pub fn every(&self, work: impl Fn(usize) + Sync) {
+        let Some(helpers) = &self.helpers else {
+            work(0);
+            return;
+        };
+        let working = AtomicUsize::new(self.count - 1);
+        self.begun.fetch_add(1, Ordering::Release);
+        helpers.in_place_scope(|scope| {
+            for index in 1..self.count {
+                let (work, working, begun) = (&work, &working, &self.begun);
+                scope.spawn(move |_| {
+                    let _done = Done(working);
+                    work(index);
+                    // The next computation begins when this one has ended, not before.
+                    let (begun, own) = (Arc::clone(begun), begun.load(Ordering::Acquire));
+                    rayon::spawn(move || linger(&begun, own));
+                });
+            }
+            work(0);
+            let mut looks = 0;
+            while looks < LOOKS && working.load(Ordering::Acquire) > 0 {
+                spin_loop();
+                looks += 1;
+            }
+        });
+    }
+
+    /// Applies `work` to every item, and tells it the thread's index. Every thread takes the next item as soon as it is free.
     ///
     /// # Panics
     /// When `work` does.
@@ -56,31 +94,12 @@ impl Threads {
         I: Iterator + Send,
         I::Item: Send,
     {
-        let Some(helpers) = &self.helpers else {
-            items.for_each(|item| work(item, 0));
-            return;
-        };
-        let (items, working) = (Mutex::new(items), AtomicUsize::new(self.count - 1));
-        let run = |index| {
+        let items = Mutex::new(items);
+        self.every(|index| {
             loop {
                 let item = items.lock().unwrap_or_else(PoisonError::into_inner).next();
                 let Some(item) = item else { break };
                 work(item, index);
-            }
-        };
-        helpers.in_place_scope(|scope| {
-            for index in 1..self.count {
-                let (run, working) = (&run, &working);
-                scope.spawn(move |_| {
-                    let _done = Done(working);
-                    run(index);
-                });
-            }
-            run(0);
-            let mut looks = 0;
-            while looks < LOOKS && working.load(Ordering::Acquire) > 0 {
-                spin_loop();
-                looks += 1;
             }
         });
     }
@@ -107,6 +126,16 @@ impl Threads {
         let mut results: Vec<Option<R>> = items.iter().map(|_| None).collect();
         self.for_each(items.iter_mut().zip(&mut results), |(item, result), _| *result = Some(work(item)));
         results.into_iter().flatten().collect()
+    }
+}
+
+/// Returns when another computation than that with the number `own` begins, or after [`LINGER`].
+fn linger(begun: &AtomicUsize, own: usize) {
+    let start = Instant::now();
+    while begun.load(Ordering::Acquire) == own && start.elapsed() < LINGER {
+        for _ in 0..16 {
+            spin_loop();
+        }
     }
 }
 

@@ -86,18 +86,23 @@ impl Layer {
     /// Packs this layer's parameters in flat order: W row-major, then b.
     pub(super) fn load(&mut self, parameters: &[f32]) {
         let (weight, bias) = parameters.split_at(self.outputs * self.inputs);
-        let panel = panel_columns(self.lanes);
+        let (panel, zeros) = (panel_columns(self.lanes), self.zeros.len());
         for (output, row) in weight.chunks_exact(self.inputs).enumerate() {
-            for (input, &value) in row.iter().enumerate() {
-                let index = if self.group > 1 {
-                    input / self.group * self.lanes + output * self.group + input % self.group
-                } else {
-                    panel_index(panel, self.inputs, self.width, input, output)
-                };
-                self.forward[index] = value;
-                if !self.backward.is_empty() {
-                    self.backward[panel_index(panel, self.outputs, self.zeros.len(), output, input)] = value;
+            if self.group > 1 {
+                for (vector, values) in self.forward.chunks_exact_mut(self.lanes).zip(row.chunks(self.group)) {
+                    vector[output * self.group..][..values.len()].copy_from_slice(values);
                 }
+            } else {
+                let (start, column) = panel_place(panel, self.inputs, output);
+                let columns = self.forward[start..].chunks_exact_mut(panel.min(self.width - output + column));
+                for (target, &value) in columns.zip(row) {
+                    target[column] = value;
+                }
+            }
+            for (index, values) in row.chunks(panel).enumerate().take(zeros.div_ceil(panel)) {
+                let columns = panel.min(zeros - index * panel);
+                let start = index * panel * self.outputs + output * columns;
+                self.backward[start..][..values.len()].copy_from_slice(values);
             }
         }
         self.bias[..bias.len()].copy_from_slice(bias);
@@ -111,15 +116,14 @@ impl Layer {
 
     /// `inputs[s, i] = combine(inputs[s, i], sum_o delta[s, o] W[o, i])` for `rows` samples.
     #[inline(always)]
-    pub(super) fn backward<V: Vectors>(
+    pub(super) fn backward<V: Vectors, C: Combine>(
         &self,
         simd: V,
         delta: &[f32],
         rows: usize,
         inputs: &mut [f32],
-        combine: impl Combine,
     ) {
-        let store = ToPanels { values: inputs, rows, combine };
+        let store = ToPanels::<C>::new(inputs, rows);
         rows_times_panels(simd, (delta, rows), self.outputs, (&self.backward, 1), &self.zeros, store);
     }
 
@@ -173,9 +177,7 @@ impl Layer {
     }
 }
 
-/// Position of element `(row, column)` of a `[depth, width]` matrix in panels of `panel` columns, the last of what is
-/// left.
-fn panel_index(panel: usize, depth: usize, width: usize, row: usize, column: usize) -> usize {
-    let start = column / panel * panel;
-    start * depth + row * panel.min(width - start) + column - start
+/// Where the panel of a column begins in a matrix of `depth` rows in panels of `panel` columns, and the column within the panel.
+fn panel_place(panel: usize, depth: usize, column: usize) -> (usize, usize) {
+    (column / panel * panel * depth, column % panel)
 }

@@ -209,7 +209,7 @@ impl FusedNetwork {
         for (layer, output) in self.layers[..last].iter().zip(outputs) {
             let vectors = layer.width / V::LANES;
             let values = &mut output[..rows * panel_count(vectors) * panel_columns(V::LANES)];
-            layer.forward(simd, input, rows, ToPanels { values, rows, combine: Assign });
+            layer.forward(simd, input, rows, ToPanels::<Assign>::new(values, rows));
             match self.activation {
                 Activation::Tanh => apply::<V, Tanh>(simd, values, rows, vectors),
                 Activation::Relu => apply::<V, Relu>(simd, values, rows, vectors),
@@ -242,8 +242,8 @@ impl FusedNetwork {
             };
             layer.accumulate(simd, rows, (inputs, delta), gradient, first);
             match self.activation {
-                Activation::Tanh => layer.backward(simd, delta, rows, inputs, TimesTanhDerivative),
-                Activation::Relu => layer.backward(simd, delta, rows, inputs, TimesReluDerivative),
+                Activation::Tanh => layer.backward::<V, TimesTanhDerivative>(simd, delta, rows, inputs),
+                Activation::Relu => layer.backward::<V, TimesReluDerivative>(simd, delta, rows, inputs),
             }
         }
     }

@@ -17,6 +17,8 @@
 //! has the same length in every matrix over samples, so all numbers of a tile lie at constant distances from one address,
 //! and the integer instructions, which share execution ports with the vector ones, are few.
 
+use std::marker::PhantomData;
+
 use super::vectors::{Kernel, Vectors};
 
 /// Vectors in a row of a panel.
@@ -84,11 +86,18 @@ pub(super) trait Combine {
     fn combine<V: Vectors>(simd: V, previous: V::Vector, sum: V::Vector) -> V::Vector;
 }
 
-/// Writes to a matrix of so many rows.
+/// Writes to a matrix of so many rows in panels.
 pub(super) struct ToPanels<'a, C> {
-    pub(super) values: &'a mut [f32],
-    pub(super) rows: usize,
-    pub(super) combine: C,
+    values: &'a mut [f32],
+    rows: usize,
+    combine: PhantomData<C>,
+}
+
+impl<'a, C: Combine> ToPanels<'a, C> {
+    #[inline(always)]
+    pub(super) fn new(values: &'a mut [f32], rows: usize) -> Self {
+        Self { values, rows, combine: PhantomData }
+    }
 }
 
 impl<C: Combine> Store for ToPanels<'_, C> {

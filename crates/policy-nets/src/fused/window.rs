@@ -8,11 +8,11 @@
 //! 2. *Two passes*: a forward pass for the statistics, then a forward and a backward pass in which each trajectory's
 //!    gradient is added as soon as it is there.
 //!
-//! Weighted sums are formed in single precision over [`FLUSH`] trajectories, which adds less than the rounding of the
-//! gradients themselves, and in double precision over [`GROUPS`] or fewer groups of trajectories and then over the groups,
-//! all in ascending order. Neither the groups nor anything else depends on the number of threads, so neither
-//! do the results.
+//! Weighted sums are formed in single precision over blocks of [`BLOCK`] trajectories, which adds less than the rounding of the
+//! gradients themselves, and in double precision over [`GROUPS`] or fewer groups of blocks and then over the groups, all in
+//! ascending order. Neither blocks nor groups nor anything else depends on the number of threads, so neither do the results.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{
@@ -26,18 +26,14 @@ use crate::threads::Threads;
 
 /// Most bytes of per-trajectory gradients that [`FusedNetwork::window_gradient`] keeps.
 const SWEEP_BYTES: usize = 1 << 26;
-/// Most groups of trajectories in a weighted sum.
+/// Trajectories in a block of a weighted sum.
+const BLOCK: usize = 8;
+/// Most groups of blocks in one.
 const GROUPS: usize = 64;
-/// Least number of trajectories in one.
-const LEAST_GROUP: usize = 8;
-/// Trajectories whose weighted sum is formed in single precision.
-const FLUSH: usize = 8;
-/// Vectors of parameters whose weighted sums are formed in registers.
+/// Vectors of parameters whose weighted sums over a block are formed in registers.
 const SUM_VECTORS: usize = 8;
-/// Numbers in [`SUM_VECTORS`] of the longest vectors.
-const MOST_SUM_COLUMNS: usize = 128;
-/// Parameters whose weighted sums one thread forms at a time.
-const SUM_COLUMNS: usize = 128;
+/// Most parameters whose sums over blocks one thread forms at a time.
+const MOST_SUM_COLUMNS: usize = 1024;
 
 /// Gradient of a surrogate.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -128,31 +124,35 @@ impl FusedNetwork {
         let window = Window::new(self, trajectories, log_std);
         assert_weights_and_returns(trajectories, weights.len(), returns.len());
         let Workspace { threads, scratch, gradients, sums } = workspace;
-        let (row, group) = (self.row_length(), group_size(weights.len()));
+        let (row, group) = (self.row_length(), BLOCK * blocks_of_group(weights.len()));
         let (weights, scale) = in_single_precision(weights);
         let groups = weights.len().div_ceil(group);
-        gradients.reserve(groups * FLUSH * row);
+        gradients.reserve(groups * BLOCK * row);
         sums.clear();
         sums.resize(groups * row, 0.0);
         let groups =
-            sums.chunks_mut(row).zip(gradients.chunks_mut(FLUSH * row)).zip(weights.chunks(group));
+            sums.chunks_mut(row).zip(gradients.chunks_mut(BLOCK * row)).zip(weights.chunks(group));
         threads.for_each(groups.enumerate(), |(index, ((sum, gradients), weights)), thread| {
             let scratch = &mut own(&scratch[thread]);
-            for (part, weights) in weights.chunks(FLUSH).enumerate() {
-                let first = index * group + part * FLUSH;
-                for (trajectory, (&weight, gradient)) in
-                    (first..).zip(weights.iter().zip(gradients.chunks_exact_mut(row)))
-                {
+            for (block, weights) in weights.chunks(BLOCK).enumerate() {
+                let first = index * group + block * BLOCK;
+                let rows = weights.iter().zip(gradients.chunks_exact_mut(row));
+                for (trajectory, (&weight, gradient)) in (first..).zip(rows) {
                     if weight != 0.0 {
                         window.gradient(trajectory, returns, gradient, scratch);
                     }
                 }
-                let gradients = &gradients[..weights.len() * row];
-                let add = AddWeighted { sum, weights, group: FLUSH, gradients, length: row, first: 0 };
-                self.instruction_set().dispatch(add);
+                let gradients = &mut gradients[..weights.len() * row];
+                self.instruction_set().dispatch(SumBlock { gradients, weights, length: row });
+                add(sum, &gradients[..row]);
             }
         });
-        self.unpack_row(&total(sums, row, scale))
+        let mut total = vec![0.0; row];
+        for sum in sums.chunks_exact(row) {
+            add(&mut total, sum);
+        }
+        total.iter_mut().for_each(|value| *value *= scale);
+        self.unpack_row(&total)
     }
 
     /// Statistics, weights from them, and gradient of the surrogate with these weights, by the faster way that the
@@ -182,7 +182,9 @@ impl FusedNetwork {
         gradients.reserve(trajectories.count() * row);
         let gradients = &mut gradients[..trajectories.count() * row];
         let mut statistics = vec![TrajectoryStatistics::default(); trajectories.count()];
-        let mut rest = (0, gradients.as_mut(), statistics.as_mut_slice());
+        // Who has computed a block's first gradient has it in its caches when the weighted sum is formed.
+        let owners: Vec<_> = (0..trajectories.count().div_ceil(BLOCK)).map(|_| AtomicUsize::new(0)).collect();
+        let mut rest = (0, &mut *gradients, statistics.as_mut_slice());
         let shares = threads.shares(trajectories.count()).map(move |count| {
             let (first, gradients, statistics) = std::mem::take(&mut rest);
             let (gradients, other_gradients) = gradients.split_at_mut(count * row);
@@ -195,23 +197,44 @@ impl FusedNetwork {
             let rows = gradients.chunks_exact_mut(row).zip(statistics);
             for (trajectory, (gradient, statistics)) in (first..).zip(rows) {
                 *statistics = window.gradient(trajectory, returns, gradient, scratch);
+                if trajectory.is_multiple_of(BLOCK) {
+                    owners[trajectory / BLOCK].store(thread, Ordering::Relaxed);
+                }
             }
         });
         let weights = weigh(&statistics)?;
         assert_weights_and_returns(trajectories, weights.len(), returns.len());
-        Ok(self.unpack_row(&self.weighted_sum(&weights, gradients, threads)))
+        Ok(self.unpack_row(&self.weighted_sum(&weights, gradients, &owners, threads)))
     }
 
-    /// `sum_j weights[j] gradients[j, :]`.
-    fn weighted_sum(&self, weights: &[f64], gradients: &[f32], threads: &Threads) -> Vec<f64> {
-        let (length, group) = (self.row_length(), group_size(weights.len()));
+    /// `sum_j weights[j] gradients[j, :]`. Every block's sum is written over its first gradient.
+    fn weighted_sum(
+        &self,
+        weights: &[f64],
+        gradients: &mut [f32],
+        owners: &[AtomicUsize],
+        threads: &Threads,
+    ) -> Vec<f64> {
+        let (length, group) = (self.row_length(), blocks_of_group(weights.len()));
         let (weights, scale) = in_single_precision(weights);
+        let blocks = gradients.chunks_mut(BLOCK * length).zip(weights.chunks(BLOCK));
+        let blocks: Vec<_> = blocks.map(|block| Mutex::new(Some(block))).collect();
+        threads.every(|thread| {
+            let is_own = |owner: &AtomicUsize| owner.load(Ordering::Relaxed) == thread;
+            let first = blocks.iter().zip(owners).filter(|(_, owner)| is_own(owner)).map(|(block, _)| block);
+            for block in first.chain(&blocks) {
+                let block = block.try_lock().ok().and_then(|mut block| block.take());
+                if let Some((gradients, weights)) = block {
+                    self.instruction_set().dispatch(SumBlock { gradients, weights, length });
+                }
+            }
+        });
+        drop(blocks);
         let mut sum = vec![0.0; length];
-        threads.for_each(sum.chunks_mut(SUM_COLUMNS).enumerate(), |(index, sum), _| {
-            let first = index * SUM_COLUMNS;
-            let part = AddWeighted { sum, weights: &weights, group, gradients, length, first };
-            self.instruction_set().dispatch(part);
-            sum.iter_mut().for_each(|value| *value *= scale);
+        let columns = length.div_ceil(threads.count()).next_multiple_of(LINE_NUMBERS).min(MOST_SUM_COLUMNS);
+        threads.for_each(sum.chunks_mut(columns).enumerate(), |(index, sum), _| {
+            let total = SumGroups { sum, blocks: gradients, group, length, first: index * columns, scale };
+            self.instruction_set().dispatch(total);
         });
         sum
     }
@@ -234,23 +257,9 @@ fn assert_weights_and_returns(trajectories: &Trajectories<'_>, weights: usize, r
     assert_eq!(returns, trajectories.count() * trajectories.horizon, "a return per step");
 }
 
-/// Trajectories in a group of a weighted sum.
-fn group_size(count: usize) -> usize {
-    count.div_ceil(GROUPS).max(LEAST_GROUP)
-}
-
-/// The sum of rows of this length, times `scale`.
-fn total(rows: &[f64], length: usize, scale: f64) -> Vec<f64> {
-    let mut total = vec![0.0; length];
-    for row in rows.chunks_exact(length) {
-        for (total, value) in total.iter_mut().zip(row) {
-            *total += value;
-        }
-    }
-    for value in &mut total {
-        *value *= scale;
-    }
-    total
+/// Blocks in a group of a weighted sum over so many trajectories.
+fn blocks_of_group(trajectories: usize) -> usize {
+    trajectories.div_ceil(BLOCK).div_ceil(GROUPS).max(1)
 }
 
 /// The weights divided by the largest magnitude among them, and that: so none overflows, and what vanishes is less than
@@ -261,69 +270,90 @@ fn in_single_precision(weights: &[f64]) -> (Vec<f32>, f64) {
     (weights.iter().map(|weight| (weight / scale) as f32).collect(), scale)
 }
 
-/// `sum += sum_j weights[j] gradients[j, first..]`: in single precision over [`FLUSH`] trajectories, in double precision over
-/// a group and over the groups. Rows of `gradients` have this length, of which as many numbers are taken as `sum` has.
-struct AddWeighted<'a> {
-    sum: &'a mut [f64],
-    weights: &'a [f32],
-    /// Trajectories in a group.
-    group: usize,
-    gradients: &'a [f32],
-    length: usize,
-    first: usize,
+fn add<T: Copy + Into<f64>>(total: &mut [f64], values: &[T]) {
+    for (total, &value) in total.iter_mut().zip(values) {
+        *total += value.into();
+    }
 }
 
-impl Kernel for AddWeighted<'_> {
+/// Writes `sum_j weights[j] gradients[j, :]` of a block in single precision over `gradients[0, :]`.
+struct SumBlock<'a> {
+    gradients: &'a mut [f32],
+    weights: &'a [f32],
+    length: usize,
+}
+
+impl Kernel for SumBlock<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<V: Vectors>(self, simd: V) {
-        let Self { sum, weights, group, gradients, length, first } = self;
-        for (part, sum) in sum.chunks_mut(SUM_VECTORS * V::LANES).enumerate() {
-            let first = first + part * SUM_VECTORS * V::LANES;
-            for (weights, gradients) in weights.chunks(group).zip(gradients.chunks(group * length)) {
-                let mut group_sum = [0.0; MOST_SUM_COLUMNS];
-                let group_sum = &mut group_sum[..sum.len()];
-                for (weights, gradients) in weights.chunks(FLUSH).zip(gradients.chunks(FLUSH * length)) {
-                    add_flushed(simd, group_sum, weights, gradients, length, first);
-                }
-                for (total, value) in sum.iter_mut().zip(group_sum) {
-                    *total += *value;
+        let Self { gradients, weights, length } = self;
+        let (target, others) = gradients.split_at_mut(length);
+        let width = SUM_VECTORS * V::LANES;
+        for (part, target) in target.chunks_mut(width).enumerate() {
+            let target = V::vectors_mut(target);
+            let mut sums = [simd.splat(0.0); SUM_VECTORS];
+            if weights[0] != 0.0 {
+                let weight = simd.splat(weights[0]);
+                for (sum, &value) in sums.iter_mut().zip(&*target) {
+                    *sum = simd.mul(weight, value);
                 }
             }
+            for (&weight, gradient) in weights[1..].iter().zip(others.chunks_exact(length)) {
+                if weight == 0.0 {
+                    continue;
+                }
+                let (weight, values) = (simd.splat(weight), V::vectors(&gradient[part * width..]));
+                if let Some(values) = values.first_chunk::<SUM_VECTORS>() {
+                    for index in 0..SUM_VECTORS {
+                        sums[index] = simd.mul_add(weight, values[index], sums[index]);
+                    }
+                } else {
+                    for (sum, &value) in sums.iter_mut().zip(values) {
+                        *sum = simd.mul_add(weight, value, *sum);
+                    }
+                }
+            }
+            let count = target.len();
+            target.copy_from_slice(&sums[..count]);
         }
     }
 }
 
-/// Adds the weighted sum of at most [`FLUSH`] trajectories, formed in single precision.
-#[inline(always)]
-fn add_flushed<V: Vectors>(
-    simd: V,
-    total: &mut [f64],
-    weights: &[f32],
-    gradients: &[f32],
+/// Writes `scale` times the sum over the blocks' first rows, group by group in double precision, in the columns from `first` on,
+/// at most [`MOST_SUM_COLUMNS`].
+struct SumGroups<'a> {
+    sum: &'a mut [f64],
+    blocks: &'a [f32],
+    /// Blocks in a group.
+    group: usize,
     length: usize,
     first: usize,
-) {
-    let mut sums = [simd.splat(0.0); SUM_VECTORS];
-    for (&weight, gradient) in weights.iter().zip(gradients.chunks_exact(length)) {
-        if weight == 0.0 {
-            continue;
-        }
-        let (weight, values) = (simd.splat(weight), &gradient[first..][..total.len()]);
-        if values.len() == SUM_VECTORS * V::LANES {
-            for index in 0..SUM_VECTORS {
-                let value = V::load(&values[index * V::LANES..]);
-                sums[index] = simd.mul_add(weight, value, sums[index]);
+    scale: f64,
+}
+
+impl Kernel for SumGroups<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vectors>(self, _: V) {
+        let Self { sum, blocks, group, length, first, scale } = self;
+        let mut group_sum = [0.0; MOST_SUM_COLUMNS];
+        let group_sum = &mut group_sum[..sum.len()];
+        for group in blocks.chunks(group * BLOCK * length) {
+            group_sum.fill(0.0);
+            for block in group.chunks(BLOCK * length) {
+                for (total, &value) in group_sum.iter_mut().zip(&block[first..]) {
+                    *total += f64::from(value);
+                }
             }
-        } else {
-            for (sum, values) in sums.iter_mut().zip(values.chunks(V::LANES)) {
-                *sum = simd.mul_add(weight, simd.load_part(values), *sum);
+            for (total, value) in sum.iter_mut().zip(&*group_sum) {
+                *total += *value;
             }
         }
-    }
-    let sums: &[f32] = pulp::bytemuck::cast_slice(&sums);
-    for (total, &value) in total.iter_mut().zip(sums) {
-        *total += f64::from(value);
+        for value in sum {
+            *value *= scale;
+        }
     }
 }

@@ -73,10 +73,14 @@ impl Algorithm for FusedReuse {
 
         let shape = [self.window.len(), self.window.shape().trajectories];
         let network = self.network.get_or_insert_with(|| FusedNetwork::new(policy.architecture()));
-        let state = policy.state();
-        let as_f32 = |values: &[f64]| values.iter().map(|value| *value as f32).collect::<Vec<_>>();
-        network.load(&as_f32(&state.mean_parameters));
-        let log_std = as_f32(&state.log_std);
+        // A product is a tensor of its own, whose numbers are handed over; those of a shared one are copied one by one.
+        let parameters = policy.parameters().mul_scalar(1.0).into_data().convert::<f32>();
+        let parameters = parameters.as_slice().unwrap_or_default();
+        network.load(parameters);
+        let log_std: Vec<f32> = match policy.deviation() {
+            Deviation::Learned(_) => parameters[network.parameter_count()..].to_vec(),
+            Deviation::Fixed => policy.fixed_log_std().iter().map(|value| *value as f32).collect(),
+        };
 
         let (weighting, workspace) = (&self.weighting, &mut self.workspace);
         let (mut log_ratio, mut weights, mut packed) = (vec![], vec![], vec![]);
