@@ -30,7 +30,13 @@ fn main() {
     }
     println!("\ngradient of a window, 17-32-32-6, horizon {HORIZON}");
     for (window, batch) in [(8, 40), (32, 80)] {
-        time_window(window, batch, repetitions.div_ceil(window / 8), ceiling * threads.count() as f64, &threads);
+        time_window(
+            window,
+            batch,
+            repetitions.div_ceil(window / 8),
+            ceiling * threads.count() as f64,
+            &threads,
+        );
     }
 }
 

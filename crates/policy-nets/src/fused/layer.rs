@@ -64,7 +64,7 @@ impl Layer {
             width,
             group,
             has_bias,
-            forward: Aligned::zeros(inputs.next_multiple_of(group) / group * width),
+            forward: Aligned::zeros(inputs.div_ceil(group) * width),
             backward: Aligned::zeros(outputs * input_width),
             bias: Aligned::zeros(width),
             zeros: Aligned::zeros(input_width),
@@ -89,7 +89,8 @@ impl Layer {
         let (panel, zeros) = (panel_columns(self.lanes), self.zeros.len());
         for (output, row) in weight.chunks_exact(self.inputs).enumerate() {
             if self.group > 1 {
-                for (vector, values) in self.forward.chunks_exact_mut(self.lanes).zip(row.chunks(self.group)) {
+                for (vector, values) in self.forward.chunks_exact_mut(self.lanes).zip(row.chunks(self.group))
+                {
                     vector[output * self.group..][..values.len()].copy_from_slice(values);
                 }
             } else {

@@ -24,6 +24,10 @@ use super::vectors::{Kernel, Vectors};
 /// Vectors in a row of a panel.
 pub(super) const PANEL_VECTORS: usize = 2;
 
+/// Steps of a sum from one jump to the next: integer instructions take execution ports from vector instructions. With more,
+/// compilers unroll the loop altogether, and the code leaves the processor's cache of decoded instructions.
+const UNROLL: usize = 2;
+
 /// Vectors in a row of the last panel of an odd number of them.
 const ONE: usize = 1;
 
@@ -144,12 +148,11 @@ impl Store for ToRows<'_> {
         panel: usize,
         sums: &[[V::Vector; N]; M],
     ) {
-        for n in 0..N {
-            let before = panel * panel_columns(V::LANES) + n * V::LANES;
-            let count = (self.columns - before).min(V::LANES);
-            for m in 0..M {
-                let target = &mut self.values[(row + m) * self.columns + before..][..count];
-                simd.save_part(sums[m][n], target);
+        for (m, sums) in sums.iter().enumerate() {
+            for (n, &sum) in sums.iter().enumerate() {
+                let before = panel * panel_columns(V::LANES) + n * V::LANES;
+                let count = (self.columns - before).min(V::LANES);
+                simd.save_part(sum, &mut self.values[(row + m) * self.columns + before..][..count]);
             }
         }
     }
@@ -254,9 +257,15 @@ impl<S: Store> Kernel for RowsTimesPanels<'_, S> {
         if group > 1 {
             let (b, initial) = (b.as_chunks::<1>().0, &initial[0]);
             match group {
-                2 if const { V::MOST_GROUP >= 2 } => grouped::<V, S, 2>(simd, a, rows, depth, b, initial, store),
-                4 if const { V::MOST_GROUP >= 4 } => grouped::<V, S, 4>(simd, a, rows, depth, b, initial, store),
-                _ if const { V::MOST_GROUP >= 8 } => grouped::<V, S, 8>(simd, a, rows, depth, b, initial, store),
+                2 if const { V::MOST_GROUP >= 2 } => {
+                    grouped::<V, S, 2>(simd, a, rows, depth, b, initial, store);
+                }
+                4 if const { V::MOST_GROUP >= 4 } => {
+                    grouped::<V, S, 4>(simd, a, rows, depth, b, initial, store);
+                }
+                _ if const { V::MOST_GROUP >= 8 } => {
+                    grouped::<V, S, 8>(simd, a, rows, depth, b, initial, store);
+                }
                 _ => {}
             }
             return;
@@ -267,13 +276,21 @@ impl<S: Store> Kernel for RowsTimesPanels<'_, S> {
         for (panel, initial) in pairs.iter().enumerate() {
             let b = &pair_panels[panel * depth..][..depth];
             for run in runs(rows, most_rows::<V>()) {
-                tile_of_height!(run.height, V, rows_tiles::<V, S, PANEL_VECTORS>(simd, a, run, b, initial, panel, store));
+                tile_of_height!(
+                    run.height,
+                    V,
+                    rows_tiles::<V, S, PANEL_VECTORS>(simd, a, run, b, initial, panel, store)
+                );
             }
         }
         if let Some(initial) = single.first_chunk::<1>() {
             let b = &single_panel.as_chunks::<1>().0[..depth];
             for run in runs(rows, most_rows::<V>()) {
-                tile_of_height!(run.height, V, rows_tiles::<V, S, ONE>(simd, a, run, b, initial, pairs.len(), store));
+                tile_of_height!(
+                    run.height,
+                    V,
+                    rows_tiles::<V, S, ONE>(simd, a, run, b, initial, pairs.len(), store)
+                );
             }
         }
     }
@@ -321,8 +338,14 @@ fn accumulate_rows_tile<V: Vectors, const G: usize, const N: usize, const M: usi
     sums: &mut [[V::Vector; N]; M],
 ) {
     assert!(b.len() <= panel_columns(V::LANES) / G, "a step of the sum for each column");
-    for k in 0..b.len() {
-        accumulate_step::<V, G, N, M>(simd, a, k, &b[k], sums);
+    let (pairs, rest) = b.as_chunks::<UNROLL>();
+    for (index, pair) in pairs.iter().enumerate() {
+        for (step, b) in pair.iter().enumerate() {
+            accumulate_step::<V, G, N, M>(simd, a, index * UNROLL + step, b, sums);
+        }
+    }
+    for (step, b) in rest.iter().enumerate() {
+        accumulate_step::<V, G, N, M>(simd, a, pairs.len() * UNROLL + step, b, sums);
     }
 }
 
@@ -430,11 +453,18 @@ impl Kernel for AccumulateOuter<'_> {
                 let before = panel * most_columns;
                 for (start, height) in even_parts((columns - before).min(most_columns), most_rows::<V>()) {
                     let sums = &mut sums[(before + start) * stride + column..];
-                    let b = b.iter();
                     if stride - column >= PANEL_VECTORS {
-                        tile_of_height!(height, V, outer_tile::<V, PANEL_VECTORS>(simd, a, start, b, sums, stride, first));
+                        tile_of_height!(
+                            height,
+                            V,
+                            outer_tile::<V, PANEL_VECTORS>(simd, a, start, b, sums, stride, first)
+                        );
                     } else {
-                        tile_of_height!(height, V, outer_tile::<V, ONE>(simd, a, start, b, sums, stride, first));
+                        tile_of_height!(
+                            height,
+                            V,
+                            outer_tile::<V, ONE>(simd, a, start, b, sums, stride, first)
+                        );
                     }
                 }
             }
@@ -447,26 +477,43 @@ fn outer_tile<V: Vectors, const N: usize, const M: usize>(
     simd: V,
     a: &[PanelRow<V>],
     start: usize,
-    b: std::slice::Iter<'_, PanelRow<V>>,
+    b: &[PanelRow<V>],
     totals: &mut [V::Vector],
     stride: usize,
     first: bool,
 ) {
     assert!(start + M <= panel_columns(V::LANES), "columns of one panel");
     let mut sums = [[simd.splat(0.0); N]; M];
+    let ((a, last_a), (b, last_b)) = (a.as_chunks::<UNROLL>(), b.as_chunks::<UNROLL>());
     for (a, b) in a.iter().zip(b) {
-        let factors = &numbers::<V>(a)[start..][..M];
-        for m in 0..M {
-            let factor = simd.splat(factors[m]);
-            for n in 0..N {
-                sums[m][n] = simd.mul_add(factor, b[n], sums[m][n]);
-            }
+        for row in 0..UNROLL {
+            accumulate_outer_step::<V, N, M>(simd, &a[row], start, &b[row], &mut sums);
         }
+    }
+    for (a, b) in last_a.iter().zip(last_b) {
+        accumulate_outer_step::<V, N, M>(simd, a, start, b, &mut sums);
     }
     for m in 0..M {
         let totals = &mut totals[m * stride..][..N];
         for n in 0..N {
             totals[n] = if first { sums[m][n] } else { simd.add(totals[n], sums[m][n]) };
+        }
+    }
+}
+
+#[inline(always)]
+fn accumulate_outer_step<V: Vectors, const N: usize, const M: usize>(
+    simd: V,
+    a: &PanelRow<V>,
+    start: usize,
+    b: &PanelRow<V>,
+    sums: &mut [[V::Vector; N]; M],
+) {
+    let factors = &numbers::<V>(a)[start..][..M];
+    for m in 0..M {
+        let factor = simd.splat(factors[m]);
+        for n in 0..N {
+            sums[m][n] = simd.mul_add(factor, b[n], sums[m][n]);
         }
     }
 }

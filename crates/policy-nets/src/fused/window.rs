@@ -130,8 +130,7 @@ impl FusedNetwork {
         gradients.reserve(groups * BLOCK * row);
         sums.clear();
         sums.resize(groups * row, 0.0);
-        let groups =
-            sums.chunks_mut(row).zip(gradients.chunks_mut(BLOCK * row)).zip(weights.chunks(group));
+        let groups = sums.chunks_mut(row).zip(gradients.chunks_mut(BLOCK * row)).zip(weights.chunks(group));
         threads.for_each(groups.enumerate(), |(index, ((sum, gradients), weights)), thread| {
             let scratch = &mut own(&scratch[thread]);
             for (block, weights) in weights.chunks(BLOCK).enumerate() {
@@ -151,7 +150,9 @@ impl FusedNetwork {
         for sum in sums.chunks_exact(row) {
             add(&mut total, sum);
         }
-        total.iter_mut().for_each(|value| *value *= scale);
+        for value in &mut total {
+            *value *= scale;
+        }
         self.unpack_row(&total)
     }
 

@@ -296,8 +296,7 @@ fn a_workspace_may_serve_windows_of_any_size_in_turn() {
         let network = window.network(InstructionSet::detect());
         let (trajectories, log_std) = (window.trajectories(), &window.log_std);
         let (weights, returns) = (&window.weights, &window.returns);
-        let shared =
-            network.surrogate_gradient(&trajectories, log_std, weights, returns, &mut workspace);
+        let shared = network.surrogate_gradient(&trajectories, log_std, weights, returns, &mut workspace);
         assert_eq!(shared, window.two_passes(InstructionSet::detect()));
     }
 }
