@@ -26,7 +26,7 @@ pub(super) const PANEL_VECTORS: usize = 2;
 
 /// Steps of a sum from one jump to the next: integer instructions take execution ports from vector instructions. With more,
 /// compilers unroll the loop altogether, and the code leaves the processor's cache of decoded instructions.
-const UNROLL: usize = 2;
+const UNROLL: usize = 4;
 
 /// Vectors in a row of the last panel of an odd number of them.
 const ONE: usize = 1;
@@ -337,15 +337,14 @@ fn accumulate_rows_tile<V: Vectors, const G: usize, const N: usize, const M: usi
     b: &[[V::Vector; N]],
     sums: &mut [[V::Vector; N]; M],
 ) {
-    assert!(b.len() <= panel_columns(V::LANES) / G, "a step of the sum for each column");
-    let (pairs, rest) = b.as_chunks::<UNROLL>();
-    for (index, pair) in pairs.iter().enumerate() {
-        for (step, b) in pair.iter().enumerate() {
+    let (parts, rest) = b.as_chunks::<UNROLL>();
+    for (index, part) in parts.iter().enumerate() {
+        for (step, b) in part.iter().enumerate() {
             accumulate_step::<V, G, N, M>(simd, a, index * UNROLL + step, b, sums);
         }
     }
     for (step, b) in rest.iter().enumerate() {
-        accumulate_step::<V, G, N, M>(simd, a, pairs.len() * UNROLL + step, b, sums);
+        accumulate_step::<V, G, N, M>(simd, a, parts.len() * UNROLL + step, b, sums);
     }
 }
 
@@ -359,7 +358,7 @@ fn accumulate_step<V: Vectors, const G: usize, const N: usize, const M: usize>(
 ) {
     for m in 0..M {
         let (groups, _) = numbers::<V>(&a[m]).as_chunks::<G>();
-        let factor = simd.splat_group(&groups[k]);
+        let factor = simd.splat_group(&groups[k & (panel_columns(V::LANES) / G - 1)]);
         for n in 0..N {
             sums[m][n] = simd.mul_add(factor, b[n], sums[m][n]);
         }
