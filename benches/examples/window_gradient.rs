@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use policy_nets::fused::InstructionSet;
 use policy_nets::{GaussianPolicy, PolicyState};
-use trainer::algorithms::{Algorithm, FusedReuse};
+use trainer::algorithms::{Algorithm, FusedReuse, parameters_on_host};
 use trainer::config::{AlgorithmConfig, PowerMeanConfig};
 use trainer::device::{self, DeviceChoice};
 use trainer::logged::{Behaviour, LoggedTrajectories};
@@ -49,8 +49,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 
     let mut estimate = || {
-        let estimate = algorithm.estimate(&policy, &[], &mut Phases::default());
-        estimate.gradient.into_data().iter::<f64>().collect::<Vec<_>>()
+        let parameters = parameters_on_host(&policy);
+        algorithm.estimate_on_host(&policy, &parameters, &[], &mut Phases::default()).gradient
     };
     write(Path::new(gradient_file), &estimate())?;
     say(&format!("{{\"version\": \"{}, {:?}\"}}", env!("CARGO_PKG_VERSION"), InstructionSet::detect()));

@@ -24,7 +24,48 @@ pub enum Optimizer {
 pub struct Adam {
     config: AdamConfig,
     steps: u32,
-    moments: Option<[Tensor<1>; 2]>,
+    moments: Option<Moments>,
+}
+
+/// Running means of the gradient and of its square, where the last step was made.
+#[derive(Clone, Debug)]
+enum Moments {
+    Device(Box<[Tensor<1>; 2]>),
+    Host([Vec<f32>; 2]),
+}
+
+impl Moments {
+    /// On the device, with zeros before the first step.
+    fn on_device(moments: Option<Self>, parameters: &Tensor<1>) -> [Tensor<1>; 2] {
+        match moments {
+            None => [parameters.zeros_like(), parameters.zeros_like()],
+            Some(Self::Device(moments)) => *moments,
+            Some(Self::Host(moments)) => {
+                let device = parameters.device();
+                moments.map(|values| Tensor::from_data(values.as_slice(), &device))
+            }
+        }
+    }
+
+    /// On the host, with zeros before the first step.
+    fn on_host(moments: Option<Self>, count: usize) -> [Vec<f32>; 2] {
+        match moments {
+            None => [vec![0.0; count], vec![0.0; count]],
+            Some(Self::Device(moments)) => moments.map(|moment| moment.into_data().iter::<f32>().collect()),
+            Some(Self::Host(moments)) => moments,
+        }
+    }
+
+    fn values(&self) -> [Vec<f64>; 2] {
+        match self {
+            Self::Device(moments) => {
+                moments.each_ref().map(|moment| moment.to_data().iter::<f64>().collect())
+            }
+            Self::Host(moments) => {
+                moments.each_ref().map(|moment| moment.iter().map(|value| f64::from(*value)).collect())
+            }
+        }
+    }
 }
 
 impl Optimizer {
@@ -43,6 +84,23 @@ impl Optimizer {
         match self {
             Self::Constant { learning_rate } => parameters + gradient.mul_scalar(*learning_rate),
             Self::Adam(adam) => adam.step(parameters, gradient),
+        }
+    }
+
+    /// The same step on the host, to the bit that of single-precision tensors there: `parameters` become those after it.
+    ///
+    /// # Panics
+    /// When the lengths differ.
+    pub fn step_on_host(&mut self, parameters: &mut [f32], gradient: &[f32]) {
+        assert_eq!(parameters.len(), gradient.len(), "a component of the gradient for each parameter");
+        match self {
+            Self::Constant { learning_rate } => {
+                let rate = *learning_rate as f32;
+                for (parameter, gradient) in parameters.iter_mut().zip(gradient) {
+                    *parameter += gradient * rate;
+                }
+            }
+            Self::Adam(adam) => adam.step_on_host(parameters, gradient),
         }
     }
 
@@ -72,8 +130,7 @@ impl Optimizer {
                     square_correction: (1.0 - beta_2.powi(power)) as f32,
                     epsilon: epsilon as f32,
                 };
-                let start = || [parameters.zeros_like(), parameters.zeros_like()];
-                (rule, adam.moments.take().unwrap_or_else(start))
+                (rule, Moments::on_device(adam.moments.take(), parameters))
             }
         }
     }
@@ -82,7 +139,7 @@ impl Optimizer {
     #[cfg(all(feature = "kernels", not(feature = "fusion")))]
     pub(crate) fn finish_step(&mut self, moments: [Tensor<1>; 2]) {
         if let Self::Adam(adam) = self {
-            adam.moments = Some(moments);
+            adam.moments = Some(Moments::Device(Box::new(moments)));
         }
     }
 
@@ -91,8 +148,7 @@ impl Optimizer {
         let Self::Adam(adam) = self else { return };
         let Some(moments) = &adam.moments else { return };
         tensors.insert("optimizer.steps".to_owned(), HostTensor::new([1], vec![f64::from(adam.steps)]));
-        for (name, moment) in ["optimizer.mean", "optimizer.mean_square"].into_iter().zip(moments) {
-            let values: Vec<f64> = moment.to_data().iter::<f64>().collect();
+        for (name, values) in ["optimizer.mean", "optimizer.mean_square"].into_iter().zip(moments.values()) {
             tensors.insert(name.to_owned(), HostTensor::new([values.len()], values));
         }
     }
@@ -113,7 +169,8 @@ impl Optimizer {
         let mut moment = |name: &str| -> Result<Tensor<1>, E> {
             Ok(Tensor::from_data(TensorData::new(read(name, &shape)?, shape), &device))
         };
-        adam.moments = Some([moment("optimizer.mean")?, moment("optimizer.mean_square")?]);
+        let moments = [moment("optimizer.mean")?, moment("optimizer.mean_square")?];
+        adam.moments = Some(Moments::Device(Box::new(moments)));
         Ok(())
     }
 }
@@ -121,8 +178,7 @@ impl Optimizer {
 impl Adam {
     fn step(&mut self, parameters: Tensor<1>, gradient: Tensor<1>) -> Tensor<1> {
         let AdamConfig { learning_rate, beta_1, beta_2, epsilon } = self.config;
-        let [mean, square] =
-            self.moments.take().unwrap_or_else(|| [gradient.zeros_like(), gradient.zeros_like()]);
+        let [mean, square] = Moments::on_device(self.moments.take(), &parameters);
         self.steps += 1;
         let mean = mean.mul_scalar(beta_1) + gradient.clone().mul_scalar(1.0 - beta_1);
         let square = square.mul_scalar(beta_2) + gradient.square().mul_scalar(1.0 - beta_2);
@@ -131,7 +187,63 @@ impl Adam {
         let square_correction = 1.0 - beta_2.powi(power);
         let denominator = square.clone().div_scalar(square_correction).sqrt().add_scalar(epsilon);
         let step = mean.clone() / denominator * (learning_rate / mean_correction);
-        self.moments = Some([mean, square]);
+        self.moments = Some(Moments::Device(Box::new([mean, square])));
         parameters + step
+    }
+
+    fn step_on_host(&mut self, parameters: &mut [f32], gradient: &[f32]) {
+        let AdamConfig { learning_rate, beta_1, beta_2, epsilon } = self.config;
+        let [mut mean, mut square] = Moments::on_host(self.moments.take(), parameters.len());
+        self.steps += 1;
+        let power = self.steps.cast_signed();
+        let rate = (learning_rate / (1.0 - beta_1.powi(power))) as f32;
+        let square_correction = (1.0 - beta_2.powi(power)) as f32;
+        let (complement_1, complement_2) = ((1.0 - beta_1) as f32, (1.0 - beta_2) as f32);
+        let (beta_1, beta_2, epsilon) = (beta_1 as f32, beta_2 as f32, epsilon as f32);
+        let moments = mean.iter_mut().zip(&mut square);
+        for ((parameter, gradient), (mean, square)) in parameters.iter_mut().zip(gradient).zip(moments) {
+            *mean = *mean * beta_1 + gradient * complement_1;
+            *square = *square * beta_2 + gradient * gradient * complement_2;
+            *parameter += *mean / ((*square / square_correction).sqrt() + epsilon) * rate;
+        }
+        self.moments = Some(Moments::Host([mean, square]));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ConstantConfig;
+    use crate::device::{self, DeviceChoice};
+
+    #[test]
+    fn steps_on_the_host_are_those_of_tensors() {
+        let device = device::select(&DeviceChoice::Cpu).unwrap().device;
+        let tensor = |values: &[f32]| Tensor::<1>::from_data(values, &device);
+        let host = |values: &Tensor<1>| values.to_data().iter::<f32>().collect::<Vec<_>>();
+        let constant = OptimizerConfig::Constant(ConstantConfig { learning_rate: 0.3 });
+        for config in [OptimizerConfig::Adam(AdamConfig::default()), constant] {
+            let [mut by_tensors, mut on_host, mut in_turn] = [(); 3].map(|()| Optimizer::new(&config));
+            let start: Vec<f32> = (0..37).map(|index| (index as f32).sin()).collect();
+            let (mut tensors, mut values, mut mixed) = (tensor(&start), start.clone(), start);
+            for step in 0..20 {
+                let gradient: Vec<f32> = (0..37)
+                    .map(|index| ((index * 7 + step) as f32).cos() * 10_f32.powi(index - 20))
+                    .collect();
+                tensors = by_tensors.step(tensors, tensor(&gradient));
+                on_host.step_on_host(&mut values, &gradient);
+                if step % 3 == 0 {
+                    mixed = host(&in_turn.step(tensor(&mixed), tensor(&gradient)));
+                } else {
+                    in_turn.step_on_host(&mut mixed, &gradient);
+                }
+                assert_eq!(host(&tensors), values, "{config:?}, step {step}");
+                assert_eq!(mixed, values, "{config:?}, step {step}, in turn");
+            }
+            let [mut of_tensors, mut of_host] = [BTreeMap::new(), BTreeMap::new()];
+            by_tensors.save(&mut of_tensors);
+            on_host.save(&mut of_host);
+            assert_eq!(of_tensors, of_host);
+        }
     }
 }

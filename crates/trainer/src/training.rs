@@ -365,20 +365,14 @@ impl Trainer {
         let Self { algorithm, policy, optimizer, fresh, phases, .. } = self;
         let Update { packed, layout, gradient } = algorithm.update(policy, optimizer, fresh, phases);
         let summarized = summary.is_some();
-        let packed = match summary {
-            Some(summary) => Tensor::cat(vec![summary, packed], 0),
-            None => packed,
-        };
-        let values = self.phases.time(Phase::Record, || packed.try_into_data());
-        let device = |error: String| TrainError::Device { iteration, reason: error };
-        let values = values.map_err(|error| device(error.to_string()))?;
-        let mut values: Vec<f64> = values.iter::<f64>().collect();
+        let values = self.phases.time(Phase::Record, || packed.read(summary));
+        let mut values = values.map_err(|reason| TrainError::Device { iteration, reason })?;
         let summary = summarized.then(|| {
             let rest = values.split_off(BatchSummary::PACKED);
             BatchSummary::unpack(&std::mem::replace(&mut values, rest), self.shape.trajectories)
         });
         let readings = layout.read(values);
-        let components = || gradient.map_or(vec![], |gradient| gradient.to_data().iter::<f64>().collect());
+        let components = || gradient.and_then(|gradient| gradient.read(None).ok()).unwrap_or_default();
         if let Err(bad) = readings.check(components) {
             self.optimizer = before;
             self.policy = GaussianPolicy::from_state(&self.state, &self.policy.parameters().device());

@@ -91,7 +91,7 @@ fn updates_are_those_of_the_tensor_operations() {
                     let fresh = [fresh_batch(&problem, index)];
                     let update =
                         algorithm.update(&mut policy, &mut optimizer, &fresh, &mut Phases::default());
-                    let values = host(update.packed);
+                    let values = update.packed.read(None).unwrap();
                     assert_eq!(values.len(), update.layout.count());
                     let readings = update.layout.read(values);
                     assert_eq!(readings.parameters(), host(policy.parameters()));
@@ -198,7 +198,7 @@ fn an_update_is_four_launches() {
         let observer = Arc::new(Launches { thread: thread::current().id(), names: Mutex::default() });
         let observation = LaunchObservation::new(observer.clone());
         let update = algorithm.update(&mut policy, &mut optimizer, &fresh, &mut Phases::default());
-        host(update.packed);
+        update.packed.read(None).unwrap();
         let names = std::mem::take(&mut *observer.names.lock().unwrap());
         assert_eq!(names.len(), 4, "{names:?}");
         algorithm.window_mut().push_device(&on_device).unwrap();
@@ -230,9 +230,9 @@ fn a_nan_is_seen_on_the_host() {
             let mut policy = GaussianPolicy::from_state(&state, device);
             let mut optimizer = Optimizer::new(&OptimizerConfig::Adam(AdamConfig::default()));
             let update = algorithm.update(&mut policy, &mut optimizer, &[batch], &mut Phases::default());
-            let readings = update.layout.read(host(update.packed));
+            let readings = update.layout.read(update.packed.read(None).unwrap());
             assert!(!readings.gradient_norm().is_finite(), "{what}: {readings:?}");
-            assert!(readings.check(|| host(update.gradient.unwrap())).is_err(), "{what}");
+            assert!(readings.check(|| update.gradient.unwrap().read(None).unwrap()).is_err(), "{what}");
         }
     }
 }

@@ -10,7 +10,7 @@ use kernels::{
 use policy_nets::{Deviation, GaussianPolicy};
 
 use super::weighting::Weighting;
-use super::{Algorithm, Draw, Estimate, Restore, Saved, Update};
+use super::{Algorithm, Draw, Estimate, Packed, Restore, Saved, Update};
 use crate::config::Config;
 use crate::device_trajectories::DeviceTrajectories;
 use crate::device_window::DeviceWindow;
@@ -223,7 +223,8 @@ impl Algorithm for DeviceReuse {
             optimizer.finish_step(stepped.moments.each_ref().map(|moment| device.tensor(moment, count)));
             device.tensor(&stepped.gradient, count)
         });
-        Update { packed: self.device.tensor(&packed, [layout.count()]), layout, gradient: Some(gradient) }
+        let packed = Packed::Device(self.device.tensor(&packed, [layout.count()]));
+        Update { packed, layout, gradient: Some(Packed::Device(gradient)) }
     }
 
     fn save(&self, saved: &mut Saved) {

@@ -9,9 +9,11 @@ use policy_nets::fused::{self, FusedNetwork, TrajectoryStatistics, Workspace};
 use policy_nets::{Deviation, GaussianPolicy};
 
 use super::weighting::Weighting;
-use super::{Algorithm, Draw, Estimate, Restore, Saved};
+use super::{Algorithm, Draw, Estimate, Packed, Restore, Saved, Update};
 use crate::config::AlgorithmConfig;
+use crate::finite::Layout;
 use crate::host_window::HostWindow;
+use crate::optimizer::Optimizer;
 use crate::phases::{Phase, Phases};
 use crate::random::Streams;
 use crate::threads::Threads;
@@ -62,20 +64,36 @@ impl FusedReuse {
     }
 }
 
-impl Algorithm for FusedReuse {
-    fn plan(&mut self, iteration: u32) -> Vec<Draw> {
-        self.weighting.begin(iteration);
-        vec![Draw { trajectories: self.window.shape().trajectories, parameters: None }]
-    }
+/// An estimate in host memory.
+#[derive(Clone, Debug)]
+pub struct HostEstimate {
+    /// Estimated gradient of the expected return, `[P]`, in the order of the flat parameters.
+    pub gradient: Vec<f64>,
+    /// Weights, `[window, batch]`.
+    pub weights: Vec<f64>,
+    /// The log-ratios that they come from, `[window, batch]`, where they do.
+    pub log_ratio: Option<Vec<f64>>,
+    /// What [`DiagnosticsReport::unpack`](estimator::DiagnosticsReport::unpack) reads.
+    pub diagnostics: Vec<f64>,
+    /// Number of batches behind the diagnostics, `omega_k`.
+    pub batches: usize,
+    /// Slot of the newest batch in the diagnostics' order.
+    pub newest: usize,
+}
 
-    fn estimate(&mut self, policy: &GaussianPolicy, fresh: &[Trajectories], phases: &mut Phases) -> Estimate {
+impl FusedReuse {
+    /// The estimate at `policy`, whose flat parameters are given in single precision ([`parameters_on_host`]), in host
+    /// memory; no tensor is made.
+    pub fn estimate_on_host(
+        &mut self,
+        policy: &GaussianPolicy,
+        parameters: &[f32],
+        fresh: &[Trajectories],
+        phases: &mut Phases,
+    ) -> HostEstimate {
         phases.time(Phase::Push, || fresh.iter().for_each(|batch| self.window.push(batch, self.returns)));
 
-        let shape = [self.window.len(), self.window.shape().trajectories];
         let network = self.network.get_or_insert_with(|| FusedNetwork::new(policy.architecture()));
-        // A product is a tensor of its own, whose numbers are handed over; those of a shared one are copied one by one.
-        let parameters = policy.parameters().mul_scalar(1.0).into_data().convert::<f32>();
-        let parameters = parameters.as_slice().unwrap_or_default();
         network.load(parameters);
         let log_std: Vec<f32> = match policy.deviation() {
             Deviation::Learned(_) => parameters[network.parameter_count()..].to_vec(),
@@ -83,7 +101,7 @@ impl Algorithm for FusedReuse {
         };
 
         let (weighting, workspace) = (&self.weighting, &mut self.workspace);
-        let (mut log_ratio, mut weights, mut packed) = (vec![], vec![], vec![]);
+        let (mut log_ratio, mut weights, mut diagnostics) = (vec![], vec![], vec![]);
         let mut weighing = Duration::ZERO;
         let window = &self.window;
         let weigh = |statistics: &[TrajectoryStatistics]| {
@@ -93,7 +111,7 @@ impl Algorithm for FusedReuse {
                 |value: f64| if value > -estimator::LOG_ZERO { -estimator::LOG_ZERO } else { value };
             log_ratio = statistics.iter().map(|row| bounded(row.log_ratio)).collect();
             let exponents: Vec<f64> = statistics.iter().map(|row| bounded(row.divergence)).collect();
-            (weights, packed) = weighting.weigh_on_host(&log_ratio, &exponents, shape[0]);
+            (weights, diagnostics) = weighting.weigh_on_host(&log_ratio, &exponents, window.len());
             weighing = start.elapsed();
             Ok::<_, std::convert::Infallible>(weights.clone())
         };
@@ -102,21 +120,83 @@ impl Algorithm for FusedReuse {
         let gradient = phases.time(Phase::Gradient, || {
             network.window_gradient(&trajectories, &log_std, window.returns(), weigh, workspace)
         });
-        let Ok(mut gradient) = gradient;
+        let Ok(fused::SurrogateGradient { mean: mut gradient, log_std: mut log_std_gradient }) = gradient;
         phases.shift(Phase::Gradient, Phase::Weights, weighing);
         if matches!(policy.deviation(), Deviation::Learned(_)) {
-            gradient.mean.append(&mut gradient.log_std);
+            gradient.append(&mut log_std_gradient);
         }
-        let length = gradient.mean.len();
-        let gradient = Tensor::from_data(TensorData::new(gradient.mean, [length]), &self.device);
-        let packed_length = packed.len();
-        let packed = Tensor::from_data(TensorData::new(packed, [packed_length]), &self.device);
+        let log_ratio = (self.weighting != Weighting::Uniform).then_some(log_ratio);
+        let newest = self.window.newest();
+        HostEstimate { gradient, weights, log_ratio, diagnostics, batches: self.window.len(), newest }
+    }
+}
+
+/// The flat parameters in single precision.
+pub fn parameters_on_host(policy: &GaussianPolicy) -> Vec<f32> {
+    // A product is a tensor of its own, whose numbers are handed over; those of a shared one are copied one by one.
+    let own = policy.parameters().mul_scalar(1.0).into_data().convert::<f32>();
+    own.try_into_vec().unwrap_or_else(|_| unreachable!("the numbers are in single precision"))
+}
+
+impl Algorithm for FusedReuse {
+    fn plan(&mut self, iteration: u32) -> Vec<Draw> {
+        self.weighting.begin(iteration);
+        vec![Draw { trajectories: self.window.shape().trajectories, parameters: None }]
+    }
+
+    fn estimate(&mut self, policy: &GaussianPolicy, fresh: &[Trajectories], phases: &mut Phases) -> Estimate {
+        let HostEstimate { gradient, weights, log_ratio, diagnostics, batches, newest } =
+            self.estimate_on_host(policy, &parameters_on_host(policy), fresh, phases);
+        let vector = |values: Vec<f64>| {
+            let count = values.len();
+            Tensor::from_data(TensorData::new(values, [count]), &self.device)
+        };
+        let shape = [batches, self.window.shape().trajectories];
         let matrix = |values: Vec<f64>| Tensor::<2>::from_data(TensorData::new(values, shape), &self.device);
-        let mut diagnostics = Diagnostics::from_packed(packed, matrix(weights));
-        if self.weighting != Weighting::Uniform {
+        let mut diagnostics = Diagnostics::from_packed(vector(diagnostics), matrix(weights));
+        if let Some(log_ratio) = log_ratio {
             diagnostics = diagnostics.with_log_ratio(matrix(log_ratio));
         }
-        Estimate { gradient, diagnostics, batches: shape[0], newest: self.window.newest() }
+        Estimate { gradient: vector(gradient), diagnostics, batches, newest }
+    }
+
+    /// All on the host; the new parameters are the one tensor that is made.
+    fn update(
+        &mut self,
+        policy: &mut GaussianPolicy,
+        optimizer: &mut Optimizer,
+        fresh: &[Trajectories],
+        phases: &mut Phases,
+    ) -> Update {
+        let mut parameters = parameters_on_host(policy);
+        let estimate = self.estimate_on_host(policy, &parameters, fresh, phases);
+        let HostEstimate { gradient, weights, log_ratio, diagnostics, batches, newest } = estimate;
+        phases.time(Phase::Update, || {
+            let single: Vec<f32> = gradient.iter().map(|value| *value as f32).collect();
+            optimizer.step_on_host(&mut parameters, &single);
+            if let Deviation::Learned(bounds) = policy.deviation() {
+                for log_std in &mut parameters[policy.architecture().parameter_count()..] {
+                    *log_std = log_std.clamp(bounds.min as f32, bounds.max as f32);
+                }
+            }
+            policy.set_projected_parameters(Tensor::from_data(parameters.as_slice(), &self.device));
+        });
+        let layout = Layout {
+            batches,
+            newest,
+            squares: 1,
+            parameters: parameters.len(),
+            log_ratios: log_ratio.as_ref().map_or(0, Vec::len),
+            weights: weights.len(),
+        };
+        let squared_norm: f64 = gradient.iter().map(|value| value * value).sum();
+        let mut packed = diagnostics;
+        packed.reserve(layout.count() - packed.len());
+        packed.push(squared_norm);
+        packed.extend(parameters.iter().map(|value| f64::from(*value)));
+        packed.extend(log_ratio.into_iter().flatten());
+        packed.extend(weights);
+        Update { packed: Packed::Host(packed), layout, gradient: Some(Packed::Host(gradient)) }
     }
 
     fn save(&self, saved: &mut Saved) {

@@ -18,7 +18,7 @@ use policy_nets::tensor_file::HostTensor;
 
 #[cfg(all(feature = "kernels", not(feature = "fusion")))]
 pub use device_reuse::DeviceReuse;
-pub use fused_reuse::FusedReuse;
+pub use fused_reuse::{FusedReuse, HostEstimate, parameters_on_host};
 pub use reuse::TrajectoryReuse;
 pub use variance_reduced::VarianceReduced;
 
@@ -54,15 +54,43 @@ pub struct Estimate {
     pub newest: usize,
 }
 
-/// What an update leaves for the record, on the device.
+/// What an update leaves for the record.
 #[derive(Clone, Debug)]
 pub struct Update {
-    /// Diagnostics, squared gradient, parameters after the update: all that the host reads, in one tensor.
-    pub packed: Tensor<1>,
+    /// Diagnostics, squared gradient, parameters after the update: all that the host reads, in one piece.
+    pub packed: Packed,
     /// What stands where in `packed`.
     pub layout: Layout,
     /// The gradient `[P]`, where it is there as a whole; read only when it holds a bad number.
-    pub gradient: Option<Tensor<1>>,
+    pub gradient: Option<Packed>,
+}
+
+/// Numbers for the host.
+#[derive(Clone, Debug)]
+pub enum Packed {
+    /// One transfer away.
+    Device(Tensor<1>),
+    /// There already.
+    Host(Vec<f64>),
+}
+
+impl Packed {
+    /// The numbers, behind those of `before`, when there are some: in one transfer.
+    ///
+    /// # Errors
+    /// The device's error.
+    pub fn read(self, before: Option<Tensor<1>>) -> Result<Vec<f64>, String> {
+        let read = |tensor: Tensor<1>| {
+            let data = tensor.try_into_data().map_err(|error| error.to_string())?;
+            Ok(data.iter::<f64>().collect::<Vec<_>>())
+        };
+        match (self, before) {
+            (Self::Host(values), None) => Ok(values),
+            (Self::Host(values), Some(before)) => Ok([read(before)?, values].concat()),
+            (Self::Device(tensor), None) => read(tensor),
+            (Self::Device(tensor), Some(before)) => read(Tensor::cat(vec![before, tensor], 0)),
+        }
+    }
 }
 
 impl Estimate {
@@ -73,7 +101,7 @@ impl Estimate {
         policy.set_parameters(optimizer.step(policy.parameters(), gradient.clone()));
         let (packed, layout) =
             Layout::pack(&diagnostics, (batches, newest), squared_norm, policy.parameters());
-        Update { packed, layout, gradient: Some(gradient) }
+        Update { packed: Packed::Device(packed), layout, gradient: Some(Packed::Device(gradient)) }
     }
 }
 
