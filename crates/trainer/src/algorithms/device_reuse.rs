@@ -72,6 +72,18 @@ impl DeviceReuse {
         let weighting = Weighting::new(algorithm, parameter_count);
         let weights =
             weighting.kernel_rule().and_then(|rule| Weights::new(rule, algorithm.window(), device.limits()));
+        if weights.is_none() {
+            tracing::info!(
+                "the weights use tensor operations: no kernel adds noise, or weighs more batches than its shared memory has \
+                 room for"
+            );
+        }
+        if weights.is_none() {
+            tracing::info!(
+                "the weights use tensor operations: no kernel adds noise, or weighs more batches than its shared memory \
+                 has room for"
+            );
+        }
         Ok(Self {
             window: DeviceWindow::new(algorithm.window(), shape, ReturnRule::new(algorithm), &device),
             statistics: Statistics::new(&architecture, shape.horizon, learned, &device).map_err(reason)?,
