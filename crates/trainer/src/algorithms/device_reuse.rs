@@ -10,7 +10,7 @@ use kernels::{
 use policy_nets::{Deviation, GaussianPolicy};
 
 use super::weighting::Weighting;
-use super::{Algorithm, Draw, Estimate, Packed, Restore, Saved, Update};
+use super::{Algorithm, Draw, Estimate, Restore, Saved, Update};
 use crate::config::Config;
 use crate::device_trajectories::DeviceTrajectories;
 use crate::device_window::DeviceWindow;
@@ -235,8 +235,8 @@ impl Algorithm for DeviceReuse {
             optimizer.finish_step(stepped.moments.each_ref().map(|moment| device.tensor(moment, count)));
             device.tensor(&stepped.gradient, count)
         });
-        let packed = Packed::Device(self.device.tensor(&packed, [layout.count()]));
-        Update { packed, layout, gradient: Some(Packed::Device(gradient)) }
+        let packed = self.device.tensor(&packed, [layout.count()]);
+        Update { packed: packed.into(), layout, gradient: Some(gradient.into()) }
     }
 
     fn save(&self, saved: &mut Saved) {

@@ -69,9 +69,15 @@ pub struct Update {
 #[derive(Clone, Debug)]
 pub enum Packed {
     /// One transfer away.
-    Device(Tensor<1>),
+    Device(Box<Tensor<1>>),
     /// There already.
     Host(Vec<f64>),
+}
+
+impl From<Tensor<1>> for Packed {
+    fn from(tensor: Tensor<1>) -> Self {
+        Self::Device(Box::new(tensor))
+    }
 }
 
 impl Packed {
@@ -87,8 +93,8 @@ impl Packed {
         match (self, before) {
             (Self::Host(values), None) => Ok(values),
             (Self::Host(values), Some(before)) => Ok([read(before)?, values].concat()),
-            (Self::Device(tensor), None) => read(tensor),
-            (Self::Device(tensor), Some(before)) => read(Tensor::cat(vec![before, tensor], 0)),
+            (Self::Device(tensor), None) => read(*tensor),
+            (Self::Device(tensor), Some(before)) => read(Tensor::cat(vec![before, *tensor], 0)),
         }
     }
 }
@@ -101,7 +107,7 @@ impl Estimate {
         policy.set_parameters(optimizer.step(policy.parameters(), gradient.clone()));
         let (packed, layout) =
             Layout::pack(&diagnostics, (batches, newest), squared_norm, policy.parameters());
-        Update { packed: Packed::Device(packed), layout, gradient: Some(Packed::Device(gradient)) }
+        Update { packed: packed.into(), layout, gradient: Some(gradient.into()) }
     }
 }
 
