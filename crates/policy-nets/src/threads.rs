@@ -1,15 +1,15 @@
 //! Threads that share the computations of one run.
 
-use std::hint::spin_loop;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::yield_now;
 use std::time::{Duration, Instant};
 
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
 /// Looks at whether the other threads are done before this one lets the operating system wake it: some tens of
 /// microseconds, about what a wake-up takes.
-const LOOKS: usize = 1000;
+const LOOKS: usize = 100;
 
 /// How long a helper looks out for more work before it sleeps: longer than the gaps within an iteration.
 const LINGER: Duration = Duration::from_micros(100);
@@ -79,7 +79,7 @@ impl Threads {
             work(0);
             let mut looks = 0;
             while looks < LOOKS && working.load(Ordering::Acquire) > 0 {
-                spin_loop();
+                yield_now();
                 looks += 1;
             }
         });
@@ -133,9 +133,8 @@ impl Threads {
 fn linger(begun: &AtomicUsize, own: usize) {
     let start = Instant::now();
     while begun.load(Ordering::Acquire) == own && start.elapsed() < LINGER {
-        for _ in 0..16 {
-            spin_loop();
-        }
+        // Whoever waits for the processor gets it.
+        yield_now();
     }
 }
 
