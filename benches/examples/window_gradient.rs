@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use policy_nets::fused::InstructionSet;
 use policy_nets::{GaussianPolicy, PolicyState};
-use trainer::algorithms::{Algorithm, FusedReuse, parameters_on_host};
+use trainer::algorithms::{Algorithm, FusedReuse};
 use trainer::config::{AlgorithmConfig, PowerMeanConfig};
 use trainer::device::{self, DeviceChoice};
 use trainer::logged::{Behaviour, LoggedTrajectories};
@@ -49,7 +49,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 
     let mut estimate = || {
-        let parameters = parameters_on_host(&policy);
+        let parameters = policy.parameters_on_host();
         algorithm.estimate_on_host(&policy, &parameters, &[], &mut Phases::default()).gradient
     };
     write(Path::new(gradient_file), &estimate())?;

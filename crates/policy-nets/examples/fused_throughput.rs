@@ -15,28 +15,27 @@ const HORIZON: usize = 100;
 fn main() {
     let repetitions = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(200);
     let threads = Threads::new(0).expect("threads");
-    let ceiling = InstructionSet::detect().measure_ceiling(2000);
-    println!(
-        "{:?}, {} threads, {:.1} GFLOP/s a core in a dense loop",
-        InstructionSet::detect(),
-        threads.count(),
-        ceiling / 1e9
-    );
-    println!("\nmeans");
-    for (observation_size, action_size) in [(4, 1), (17, 6)] {
-        for rows in [1, 8, 64, 1024] {
-            time_means(&architecture(observation_size, action_size), rows, repetitions, ceiling);
+    for set in InstructionSet::available() {
+        if set.lanes() == 1 {
+            continue;
         }
-    }
-    println!("\ngradient of a window, 17-32-32-6, horizon {HORIZON}");
-    for (window, batch) in [(8, 40), (32, 80)] {
-        time_window(
-            window,
-            batch,
-            repetitions.div_ceil(window / 8),
-            ceiling * threads.count() as f64,
-            &threads,
+        let ceiling = set.measure_ceiling(2000);
+        println!(
+            "\n{set:?}, {} threads, {:.1} GFLOP/s a core in a dense loop",
+            threads.count(),
+            ceiling / 1e9
         );
+        println!("\nmeans");
+        for (observation_size, action_size) in [(4, 1), (17, 6)] {
+            for rows in [1, 8, 64, 1024] {
+                time_means(&architecture(observation_size, action_size), set, rows, repetitions, ceiling);
+            }
+        }
+        println!("\ngradient of a window, 17-32-32-6, horizon {HORIZON}");
+        for (window, batch) in [(8, 40), (32, 80)] {
+            let repetitions = repetitions.div_ceil(window / 8);
+            time_window((window, batch), set, repetitions, ceiling * threads.count() as f64, &threads);
+        }
     }
 }
 
@@ -57,8 +56,8 @@ fn numbers(count: usize) -> Vec<f32> {
         .collect()
 }
 
-fn network(architecture: &Architecture) -> FusedNetwork {
-    let mut network = FusedNetwork::new(architecture);
+fn network(architecture: &Architecture, set: InstructionSet) -> FusedNetwork {
+    let mut network = FusedNetwork::with_instruction_set(architecture, set);
     network.load(&numbers(architecture.parameter_count()).iter().map(|x| 0.3 * x).collect::<Vec<_>>());
     network
 }
@@ -76,8 +75,14 @@ fn seconds(repetitions: usize, mut run: impl FnMut()) -> (f64, f64) {
     (times[0], times[times.len() / 2])
 }
 
-fn time_means(architecture: &Architecture, rows: usize, repetitions: usize, ceiling: f64) {
-    let network = network(architecture);
+fn time_means(
+    architecture: &Architecture,
+    set: InstructionSet,
+    rows: usize,
+    repetitions: usize,
+    ceiling: f64,
+) {
+    let network = network(architecture, set);
     let observations = numbers(rows * architecture.observation_size);
     let mut means = vec![0.0; rows * architecture.action_size];
     let mut scratch = Scratch::default();
@@ -101,9 +106,15 @@ fn time_means(architecture: &Architecture, rows: usize, repetitions: usize, ceil
     );
 }
 
-fn time_window(window: usize, batch: usize, repetitions: usize, ceiling: f64, threads: &Threads) {
+fn time_window(
+    (window, batch): (usize, usize),
+    set: InstructionSet,
+    repetitions: usize,
+    ceiling: f64,
+    threads: &Threads,
+) {
     let architecture = architecture(17, 6);
-    let network = network(&architecture);
+    let network = network(&architecture, set);
     let (count, steps) = (window * batch, window * batch * HORIZON);
     let (observations, actions, behaviour_means) =
         (numbers(steps * 17), numbers(steps * 6), numbers(steps * 6));

@@ -102,6 +102,24 @@ impl GaussianPolicy {
         self.set_projected_parameters(parameters);
     }
 
+    /// The flat trainable vector in single precision, on the host.
+    pub fn parameters_on_host(&self) -> Vec<f32> {
+        // A product is a tensor of its own, whose numbers are handed over; those of a shared one are copied one by one.
+        let own = self.parameters().mul_scalar(1.0).into_data().convert::<f32>();
+        own.try_into_vec().unwrap_or_else(|_| unreachable!("the numbers are in single precision"))
+    }
+
+    /// [`set_parameters`](Self::set_parameters) from the host; `parameters` are projected.
+    pub fn set_parameters_on_host(&mut self, parameters: &mut [f32]) {
+        if let Deviation::Learned(bounds) = self.deviation {
+            for log_std in &mut parameters[self.architecture.parameter_count()..] {
+                *log_std = log_std.clamp(bounds.min as f32, bounds.max as f32);
+            }
+        }
+        let device = self.parameters().device();
+        self.set_projected_parameters(Tensor::from_data(&*parameters, &device));
+    }
+
     /// Replaces the flat trainable vector by one whose learned log-deviation, if any, is within its bounds.
     pub fn set_projected_parameters(&mut self, parameters: Tensor<1>) {
         self.parameters = Param::from_tensor(parameters);

@@ -235,6 +235,32 @@ impl Layout {
         (Tensor::cat(parts.chain(log_ratio).chain(weights).collect(), 0), layout)
     }
 
+    /// The same from numbers on the host.
+    pub fn pack_on_host(
+        mut diagnostics: Vec<f64>,
+        (batches, newest): (usize, usize),
+        squared_norm: f64,
+        parameters: &[f32],
+        log_ratio: Option<&[f64]>,
+        weights: &[f64],
+    ) -> (Vec<f64>, Self) {
+        let log_ratio = log_ratio.unwrap_or_default();
+        let layout = Self {
+            batches,
+            newest,
+            squares: 1,
+            parameters: parameters.len(),
+            log_ratios: log_ratio.len(),
+            weights: weights.len(),
+        };
+        diagnostics.reserve(layout.count() - diagnostics.len());
+        diagnostics.push(squared_norm);
+        diagnostics.extend(parameters.iter().map(|value| f64::from(*value)));
+        diagnostics.extend_from_slice(log_ratio);
+        diagnostics.extend_from_slice(weights);
+        (diagnostics, layout)
+    }
+
     /// The numbers with their meaning, once they are read. What stands behind the last part is left out.
     pub fn read(self, mut values: Vec<f64>) -> Readings {
         values.truncate(self.count());

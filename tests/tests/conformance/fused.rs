@@ -1,16 +1,19 @@
 //! Every fused path, that of the CPU and that of the GPU, on one set of problems.
 
+use burn::tensor::Device;
 use estimator::DiagnosticsReport;
 use integration_tests::oracle::{
     self, Activation, Answer, Baseline, Coefficients, Problem, Settings, Weighting, answer,
 };
 use integration_tests::problems::{DeviationShift, Recipe};
 use policy_nets::GaussianPolicy;
-use trainer::algorithms::{Algorithm, FusedReuse};
+use trainer::algorithms::{Algorithm, FusedReuse, TrajectoryReuse};
 use trainer::config::{
-    AlgorithmConfig, CoefficientKind, Config, OnPolicyConfig, PowerMeanConfig, Source, WindowConfig, load,
+    AdamConfig, AlgorithmConfig, CoefficientKind, Config, ConstantConfig, OnPolicyConfig, OptimizerConfig,
+    PowerMeanConfig, Source, WindowConfig, load,
 };
 use trainer::device::SelectedDevice;
+use trainer::optimizer::Optimizer;
 use trainer::phases::Phases;
 use trainer::threads::Threads;
 
@@ -96,6 +99,57 @@ pub(crate) fn configuration(recipe: &Recipe, settings: &Settings) -> Config {
         Weighting::Clipped(_) | Weighting::BalanceHeuristic => unreachable!("no fused algorithm"),
     };
     config
+}
+
+/// The fused update takes the steps of tensor operations on the CPU, and learned deviations stay within their bounds.
+#[test]
+fn updates_are_those_of_the_tensor_operations() {
+    let adam = |learning_rate| OptimizerConfig::Adam(AdamConfig { learning_rate, ..AdamConfig::default() });
+    let constant = OptimizerConfig::Constant(ConstantConfig { learning_rate: 1e-3 });
+    for (seed, optimizer, learned) in [(1, adam(0.05), false), (2, constant, true), (3, adam(0.05), true)] {
+        let recipe = Recipe { window: 3, batch: 4, horizon: 12, learned, shift: 0.05, ..Recipe::default() };
+        let problem = recipe.problem(seed);
+        let config = configuration(&recipe, &PLAIN);
+        let (shape, parameters) = (batch_shape(&problem), problem.target.flat().len());
+        for selected in devices() {
+            let Some(mut fused) = fused(&config, &problem, &selected) else { continue };
+            let mut state = policy_state(&problem.target);
+            if let policy_nets::Deviation::Learned(bounds) = &mut state.deviation {
+                bounds.max = state.log_std[0] + 1e-3;
+                state.log_std[0] = bounds.max - 5e-4;
+                state.log_std[1] = state.log_std[1].min(bounds.max);
+            }
+            let Some(host_device) = devices().into_iter().find(SelectedDevice::is_host) else { continue };
+            let run = |algorithm: &mut dyn Algorithm, device: &Device| {
+                let mut policy = GaussianPolicy::from_state(&state, device);
+                let mut optimizer = Optimizer::new(&optimizer);
+                let mut norms = vec![];
+                for index in 0..3 {
+                    let fresh = [fresh_batch(&problem, index)];
+                    let update =
+                        algorithm.update(&mut policy, &mut optimizer, &fresh, &mut Phases::default());
+                    let values = update.packed.read(None).unwrap();
+                    assert_eq!(values.len(), update.layout.count());
+                    let readings = update.layout.read(values);
+                    assert_eq!(readings.parameters(), host(policy.parameters()));
+                    assert_eq!(readings.check(Vec::new), Ok(()));
+                    norms.push(readings.gradient_norm());
+                }
+                (host(policy.parameters()), norms)
+            };
+            let fused = run(fused.as_mut(), &selected.device);
+            let host_device = &host_device.device;
+            let mut generic = TrajectoryReuse::new(&config.algorithm, shape, parameters, host_device);
+            let generic = run(&mut generic, host_device);
+            for (fused, generic) in fused.0.iter().zip(&generic.0).chain(fused.1.iter().zip(&generic.1)) {
+                assert!((fused - generic).abs() <= 2e-4 * (1.0 + generic.abs()), "{fused} is not {generic}");
+            }
+            if let policy_nets::Deviation::Learned(bounds) = state.deviation {
+                let largest = fused.0[parameters - 2..].iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                assert!(largest <= f64::from(bounds.max as f32), "{largest} above {}", bounds.max);
+            }
+        }
+    }
 }
 
 fn assert_fused_conforms(recipe: &Recipe, settings: &Settings, seed: u64) {

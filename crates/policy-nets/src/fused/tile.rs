@@ -28,9 +28,6 @@ pub(super) const PANEL_VECTORS: usize = 2;
 /// compilers unroll the loop altogether, and the code leaves the processor's cache of decoded instructions.
 const UNROLL: usize = 4;
 
-/// Vectors in a row of the last panel of an odd number of them.
-const ONE: usize = 1;
-
 /// A row of a panel over samples; of the last panel of an odd number of vectors, only the first vector is used.
 pub(super) type PanelRow<V> = [<V as Vectors>::Vector; PANEL_VECTORS];
 
@@ -53,7 +50,7 @@ const fn most_rows<V: Vectors>() -> usize {
 
 /// Calls a method with the number of a tile's rows, at most `most_rows`, as its last constant parameter.
 macro_rules! tile_of_height {
-    ($height:expr, $vectors:ident, $tile:ident::<$($parameter:ident),*> $arguments:tt) => {
+    ($height:expr, $vectors:ident, $tile:ident::<$($parameter:tt),*> $arguments:tt) => {
         match $height {
             1 => $tile::<$($parameter,)* 1> $arguments,
             2 => $tile::<$($parameter,)* 2> $arguments,
@@ -195,29 +192,6 @@ pub(super) fn even_parts(count: usize, most: usize) -> impl Iterator<Item = (usi
     })
 }
 
-/// Tiles of the same height one below the other.
-#[derive(Clone, Copy)]
-struct Run {
-    /// Rows of the matrix.
-    rows: usize,
-    /// First row of the first tile.
-    start: usize,
-    /// Rows of a tile.
-    height: usize,
-    /// Number of tiles.
-    count: usize,
-}
-
-/// The parts of [`even_parts`], those of the same size in one.
-#[inline(always)]
-fn runs(rows: usize, most: usize) -> [Run; 2] {
-    let parts = rows.div_ceil(most).max(1);
-    let (size, larger) = (rows / parts, rows % parts);
-    let first = Run { rows, start: 0, height: size + 1, count: larger };
-    let count = if size == 0 { 0 } else { parts - larger };
-    [first, Run { rows, start: larger * (size + 1), height: size, count }]
-}
-
 /// `store(initial[n] + sum_k a[s, k] b[k, n])` for `k < depth` and every row of `a`, a matrix over `rows` samples in panels.
 ///
 /// `b` lies in panels of `depth` rows, the last of one vector where `initial` has an odd number of vectors. When `group` is
@@ -255,78 +229,70 @@ impl<S: Store> Kernel for RowsTimesPanels<'_, S> {
         let (a, _) = V::vectors(values).as_chunks::<PANEL_VECTORS>();
         let (b, initial) = (V::vectors(b), V::vectors(initial));
         let store = &mut store;
-        if group > 1 {
-            let (b, initial) = (b.as_chunks::<1>().0, &initial[0]);
-            match group {
-                2 if const { V::MOST_GROUP >= 2 } => {
-                    grouped::<V, S, 2>(simd, a, rows, depth, b, initial, store);
-                }
-                4 if const { V::MOST_GROUP >= 4 } => {
-                    grouped::<V, S, 4>(simd, a, rows, depth, b, initial, store);
-                }
-                _ if const { V::MOST_GROUP >= 8 } => {
-                    grouped::<V, S, 8>(simd, a, rows, depth, b, initial, store);
-                }
-                _ => {}
-            }
-            return;
-        }
         let (pairs, single) = initial.as_chunks::<PANEL_VECTORS>();
         let (pair_panels, single_panel) = b.split_at(pairs.len() * PANEL_VECTORS * depth);
         let (pair_panels, _) = pair_panels.as_chunks::<PANEL_VECTORS>();
         for (panel, initial) in pairs.iter().enumerate() {
             let b = &pair_panels[panel * depth..][..depth];
-            for run in runs(rows, most_rows::<V>()) {
-                tile_of_height!(
-                    run.height,
-                    V,
-                    rows_tiles::<V, S, PANEL_VECTORS>(simd, a, run, b, initial, panel, store)
-                );
-            }
+            rows_times_panel::<V, S, 1, PANEL_VECTORS>(simd, (a, rows), b, initial, panel, store);
         }
         if let Some(initial) = single.first_chunk::<1>() {
-            let b = &single_panel.as_chunks::<1>().0[..depth];
-            for run in runs(rows, most_rows::<V>()) {
-                tile_of_height!(
-                    run.height,
-                    V,
-                    rows_tiles::<V, S, ONE>(simd, a, run, b, initial, pairs.len(), store)
-                );
+            let b = &single_panel.as_chunks::<1>().0[..depth.div_ceil(group)];
+            let panel = pairs.len();
+            match group {
+                2 if const { V::MOST_GROUP >= 2 } => {
+                    rows_times_panel::<V, S, 2, 1>(simd, (a, rows), b, initial, panel, store);
+                }
+                4 if const { V::MOST_GROUP >= 4 } => {
+                    rows_times_panel::<V, S, 4, 1>(simd, (a, rows), b, initial, panel, store);
+                }
+                8 if const { V::MOST_GROUP >= 8 } => {
+                    rows_times_panel::<V, S, 8, 1>(simd, (a, rows), b, initial, panel, store);
+                }
+                _ => rows_times_panel::<V, S, 1, 1>(simd, (a, rows), b, initial, panel, store),
             }
         }
     }
 }
 
-/// The tiles of a run, in the columns of one panel.
+/// [`rows_times_panels`] in the columns of one panel of `N` vectors, with groups of `G`.
 #[inline(always)]
-fn rows_tiles<V: Vectors, S: Store, const N: usize, const M: usize>(
+fn rows_times_panel<V: Vectors, S: Store, const G: usize, const N: usize>(
     simd: V,
-    a: &[PanelRow<V>],
-    run: Run,
+    (a, rows): (&[PanelRow<V>], usize),
     b: &[[V::Vector; N]],
     initial: &[V::Vector; N],
     panel: usize,
     store: &mut S,
 ) {
-    let Run { rows, start, count, .. } = run;
-    if b.len() <= panel_columns(V::LANES) {
-        let (tiles, _) = a[start..][..count * M].as_chunks::<M>();
-        for (tile, a) in tiles.iter().enumerate() {
-            let mut sums = [*initial; M];
-            accumulate_rows_tile::<V, 1, N, M>(simd, a, b, &mut sums);
-            store.store(simd, start + tile * M, panel, &sums);
-        }
-    } else {
-        for row in (start..start + count * M).step_by(M) {
-            let mut sums = [*initial; M];
-            for (b, a) in b.chunks(panel_columns(V::LANES)).zip(a.chunks_exact(rows)) {
-                if let Some(a) = a[row..].first_chunk() {
-                    accumulate_rows_tile::<V, 1, N, M>(simd, a, b, &mut sums);
-                }
-            }
-            store.store(simd, row, panel, &sums);
+    for (row, height) in even_parts(rows, most_rows::<V>()) {
+        tile_of_height!(height, V, rows_tile::<V, S, G, N>(simd, (a, rows), b, initial, (row, panel), store));
+    }
+}
+
+#[inline(always)]
+fn rows_tile<V: Vectors, S: Store, const G: usize, const N: usize, const M: usize>(
+    simd: V,
+    (a, rows): (&[PanelRow<V>], usize),
+    b: &[[V::Vector; N]],
+    initial: &[V::Vector; N],
+    (row, panel): (usize, usize),
+    store: &mut S,
+) {
+    let mut sums = if G == 1 { [*initial; M] } else { [[simd.splat(0.0); N]; M] };
+    for (b, a) in b.chunks(panel_columns(V::LANES) / G).zip(a.chunks_exact(rows)) {
+        if let Some(a) = a[row..].first_chunk() {
+            accumulate_rows_tile::<V, G, N, M>(simd, a, b, &mut sums);
         }
     }
+    if G > 1 {
+        for sums in &mut sums {
+            for n in 0..N {
+                sums[n] = simd.add(simd.sum_groups::<G>(sums[n]), initial[n]);
+            }
+        }
+    }
+    store.store(simd, row, panel, &sums);
 }
 
 /// `sums[m, n] += sum_k a[m, k] b[k, n]` over the rows of `b`, at most as many as `a` has columns. With groups as
@@ -370,45 +336,6 @@ fn accumulate_step<V: Vectors, const G: usize, const N: usize, const M: usize>(
 #[inline(always)]
 fn numbers<V: Vectors>(row: &PanelRow<V>) -> &[f32] {
     pulp::bytemuck::cast_slice(row.as_slice())
-}
-
-#[inline(always)]
-fn grouped<V: Vectors, S: Store, const G: usize>(
-    simd: V,
-    a: &[PanelRow<V>],
-    rows: usize,
-    depth: usize,
-    b: &[[V::Vector; 1]],
-    initial: &V::Vector,
-    store: &mut S,
-) {
-    let b = &b[..depth.div_ceil(G)];
-    for run in runs(rows, most_rows::<V>()) {
-        tile_of_height!(run.height, V, grouped_tiles::<V, S, G>(simd, a, run, b, initial, store));
-    }
-}
-
-#[inline(always)]
-fn grouped_tiles<V: Vectors, S: Store, const G: usize, const M: usize>(
-    simd: V,
-    a: &[PanelRow<V>],
-    run: Run,
-    b: &[[V::Vector; 1]],
-    initial: &V::Vector,
-    store: &mut S,
-) {
-    for row in (run.start..run.start + run.count * M).step_by(M) {
-        let mut sums = [[simd.splat(0.0)]; M];
-        for (b, a) in b.chunks(panel_columns(V::LANES) / G).zip(a.chunks_exact(run.rows)) {
-            if let Some(a) = a[row..].first_chunk() {
-                accumulate_rows_tile::<V, G, 1, M>(simd, a, b, &mut sums);
-            }
-        }
-        for [sum] in &mut sums {
-            *sum = simd.add(simd.sum_groups::<G>(*sum), *initial);
-        }
-        store.store(simd, row, 0, &sums);
-    }
 }
 
 /// `sums[m, n] = sum_s a[s, m] b[s, n]` over `rows` samples, or that added to `sums` unless it is the `first`. `a` and `b` lie
@@ -463,7 +390,7 @@ impl Kernel for AccumulateOuter<'_> {
                         tile_of_height!(
                             height,
                             V,
-                            outer_tile::<V, ONE>(simd, a, start, b, sums, stride, first)
+                            outer_tile::<V, 1>(simd, a, start, b, sums, stride, first)
                         );
                     }
                 }

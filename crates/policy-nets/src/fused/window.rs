@@ -224,8 +224,8 @@ impl FusedNetwork {
             let is_own = |owner: &AtomicUsize| owner.load(Ordering::Relaxed) == thread;
             let first = blocks.iter().zip(owners).filter(|(_, owner)| is_own(owner)).map(|(block, _)| block);
             for block in first.chain(&blocks) {
-                let block = block.try_lock().ok().and_then(|mut block| block.take());
-                if let Some((gradients, weights)) = block {
+                let taken = block.lock().unwrap_or_else(PoisonError::into_inner).take();
+                if let Some((gradients, weights)) = taken {
                     self.instruction_set().dispatch(SumBlock { gradients, weights, length });
                 }
             }

@@ -82,7 +82,7 @@ pub struct HostEstimate {
 }
 
 impl FusedReuse {
-    /// The estimate at `policy`, whose flat parameters are given in single precision ([`parameters_on_host`]), in host
+    /// The estimate at `policy`, whose flat parameters are given in single precision ([`GaussianPolicy::parameters_on_host`]), in host
     /// memory; no tensor is made.
     pub fn estimate_on_host(
         &mut self,
@@ -131,13 +131,6 @@ impl FusedReuse {
     }
 }
 
-/// The flat parameters in single precision.
-pub fn parameters_on_host(policy: &GaussianPolicy) -> Vec<f32> {
-    // A product is a tensor of its own, whose numbers are handed over; those of a shared one are copied one by one.
-    let own = policy.parameters().mul_scalar(1.0).into_data().convert::<f32>();
-    own.try_into_vec().unwrap_or_else(|_| unreachable!("the numbers are in single precision"))
-}
-
 impl Algorithm for FusedReuse {
     fn plan(&mut self, iteration: u32) -> Vec<Draw> {
         self.weighting.begin(iteration);
@@ -146,7 +139,7 @@ impl Algorithm for FusedReuse {
 
     fn estimate(&mut self, policy: &GaussianPolicy, fresh: &[Trajectories], phases: &mut Phases) -> Estimate {
         let HostEstimate { gradient, weights, log_ratio, diagnostics, batches, newest } =
-            self.estimate_on_host(policy, &parameters_on_host(policy), fresh, phases);
+            self.estimate_on_host(policy, &policy.parameters_on_host(), fresh, phases);
         let vector = |values: Vec<f64>| {
             let count = values.len();
             Tensor::from_data(TensorData::new(values, [count]), &self.device)
@@ -168,34 +161,23 @@ impl Algorithm for FusedReuse {
         fresh: &[Trajectories],
         phases: &mut Phases,
     ) -> Update {
-        let mut parameters = parameters_on_host(policy);
+        let mut parameters = policy.parameters_on_host();
         let estimate = self.estimate_on_host(policy, &parameters, fresh, phases);
         let HostEstimate { gradient, weights, log_ratio, diagnostics, batches, newest } = estimate;
         phases.time(Phase::Update, || {
             let single: Vec<f32> = gradient.iter().map(|value| *value as f32).collect();
             optimizer.step_on_host(&mut parameters, &single);
-            if let Deviation::Learned(bounds) = policy.deviation() {
-                for log_std in &mut parameters[policy.architecture().parameter_count()..] {
-                    *log_std = log_std.clamp(bounds.min as f32, bounds.max as f32);
-                }
-            }
-            policy.set_projected_parameters(Tensor::from_data(parameters.as_slice(), &self.device));
+            policy.set_parameters_on_host(&mut parameters);
         });
-        let layout = Layout {
-            batches,
-            newest,
-            squares: 1,
-            parameters: parameters.len(),
-            log_ratios: log_ratio.as_ref().map_or(0, Vec::len),
-            weights: weights.len(),
-        };
-        let squared_norm: f64 = gradient.iter().map(|value| value * value).sum();
-        let mut packed = diagnostics;
-        packed.reserve(layout.count() - packed.len());
-        packed.push(squared_norm);
-        packed.extend(parameters.iter().map(|value| f64::from(*value)));
-        packed.extend(log_ratio.into_iter().flatten());
-        packed.extend(weights);
+        let squared_norm = gradient.iter().map(|value| value * value).sum();
+        let (packed, layout) = Layout::pack_on_host(
+            diagnostics,
+            (batches, newest),
+            squared_norm,
+            &parameters,
+            log_ratio.as_deref(),
+            &weights,
+        );
         Update { packed: Packed::Host(packed), layout, gradient: Some(Packed::Host(gradient)) }
     }
 

@@ -18,7 +18,7 @@ use policy_nets::tensor_file::HostTensor;
 
 #[cfg(all(feature = "kernels", not(feature = "fusion")))]
 pub use device_reuse::DeviceReuse;
-pub use fused_reuse::{FusedReuse, HostEstimate, parameters_on_host};
+pub use fused_reuse::{FusedReuse, HostEstimate};
 pub use reuse::TrajectoryReuse;
 pub use variance_reduced::VarianceReduced;
 
