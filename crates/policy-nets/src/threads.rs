@@ -182,8 +182,10 @@ mod tests {
     fn the_index_is_that_of_one_thread_at_a_time() {
         let threads = Threads::new(4).unwrap();
         let busy: Vec<Mutex<()>> = (0..4).map(|_| Mutex::new(())).collect();
-        threads.for_each(0..1000, |_, index| {
+        threads.for_each(0..200, |_, index| {
             let _alone = busy[index].try_lock().expect("an index that another thread has");
+            // Long enough for helpers to wake up.
+            std::thread::sleep(Duration::from_micros(100));
         });
     }
 
