@@ -280,8 +280,9 @@ fn rows_tile<V: Vectors, S: Store, const G: usize, const N: usize, const M: usiz
     store: &mut S,
 ) {
     let mut sums = if G == 1 { [*initial; M] } else { [[simd.splat(0.0); N]; M] };
-    for (b, a) in b.chunks(panel_columns(V::LANES) / G).zip(a.chunks_exact(rows)) {
-        if let Some(a) = a[row..].first_chunk() {
+    // No `chunks_exact(rows)`, which divides.
+    for (index, b) in b.chunks(panel_columns(V::LANES) / G).enumerate() {
+        if let Some(a) = a[index * rows + row..].first_chunk() {
             accumulate_rows_tile::<V, G, N, M>(simd, a, b, &mut sums);
         }
     }
