@@ -1,8 +1,10 @@
-//! Our contender of `benches/peers/window_gradient.py`: `window_gradient FOLDER --gradient FILE --threads N`.
+//! Our contender of `benches/peers/window_gradient.py`:
+//! `window_gradient FOLDER --gradient FILE --threads N --device cpu|wgpu|cuda`.
 //!
 //! Reads `trajectories.safetensors` and `policy.safetensors` of the folder, writes the gradient of the whole window as
 //! float64 numbers to the file, and says its version in a line of JSON; then, for every line `SECONDS` of its input, it
-//! computes the gradient over and over for so long and prints the seconds of every call.
+//! computes the gradient over and over for so long and prints the seconds of every call. A call ends when the gradient is
+//! in the memory of the device.
 
 use std::error::Error;
 use std::io::BufRead;
@@ -11,55 +13,136 @@ use std::time::Instant;
 
 use policy_nets::fused::InstructionSet;
 use policy_nets::{GaussianPolicy, PolicyState};
+#[cfg(all(any(feature = "wgpu", feature = "cuda"), not(feature = "fusion")))]
+use trainer::algorithms::DeviceReuse;
 use trainer::algorithms::{Algorithm, FusedReuse};
 use trainer::config::{AlgorithmConfig, PowerMeanConfig};
-use trainer::device::{self, DeviceChoice};
+#[cfg(all(any(feature = "wgpu", feature = "cuda"), not(feature = "fusion")))]
+use trainer::config::{PolicyConfig, Source, load};
+use trainer::device::{self, DeviceChoice, SelectedDevice};
 use trainer::logged::{Behaviour, LoggedTrajectories};
 use trainer::phases::Phases;
 use trainer::threads::Threads;
 use trainer::trajectories::{BatchShape, Trajectories};
 
-fn main() -> Result<(), Box<dyn Error>> {
+type Failure = Box<dyn Error>;
+
+fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [folder, _, gradient_file, _, threads] = arguments.as_slice() else {
-        return Err("expected FOLDER --gradient FILE --threads N".into());
+    let [folder, _, gradient_file, _, threads, _, device] = arguments.as_slice() else {
+        return Err("expected FOLDER --gradient FILE --threads N --device NAME".into());
     };
     let folder = PathBuf::from(folder);
-    let threads = Threads::new(threads.parse()?)?;
-    let device = device::select(&DeviceChoice::Cpu)?;
+    let device = device::select(&device.parse::<DeviceChoice>()?)?;
     let state = PolicyState::load(&folder.join("policy.safetensors"))?;
-    let policy = GaussianPolicy::from_state(&state, &device.device);
     let logged = LoggedTrajectories::load(&folder.join("trajectories.safetensors"))?;
+    let inputs = Inputs::new(&state, &logged, &device)?;
+    if device.is_host() {
+        on_host(inputs, &Threads::new(threads.parse()?)?, gradient_file)
+    } else {
+        on_device(inputs, gradient_file)
+    }
+}
 
-    let config = AlgorithmConfig::RtPg(PowerMeanConfig {
-        window: logged.window,
-        batch_size: logged.batch,
-        ..PowerMeanConfig::default()
-    });
-    let shape = BatchShape {
-        trajectories: logged.batch,
-        horizon: logged.horizon,
-        observation_size: logged.observation_size,
-        action_size: logged.action_size,
-    };
-    let parameter_count = state.flat_parameters().len();
-    let mut algorithm = FusedReuse::new(&config, shape, parameter_count, &device.device, &threads);
-    for batch in batches(&logged, shape)? {
-        algorithm.estimate(&policy, &[batch], &mut Phases::default());
+/// What both ways compute from.
+struct Inputs<'a> {
+    state: &'a PolicyState,
+    policy: GaussianPolicy,
+    device: &'a SelectedDevice,
+    algorithm: AlgorithmConfig,
+    shape: BatchShape,
+    batches: Vec<Trajectories>,
+}
+
+impl<'a> Inputs<'a> {
+    fn new(
+        state: &'a PolicyState,
+        logged: &LoggedTrajectories,
+        device: &'a SelectedDevice,
+    ) -> Result<Self, Failure> {
+        let algorithm = AlgorithmConfig::RtPg(PowerMeanConfig {
+            window: logged.window,
+            batch_size: logged.batch,
+            ..PowerMeanConfig::default()
+        });
+        let shape = BatchShape {
+            trajectories: logged.batch,
+            horizon: logged.horizon,
+            observation_size: logged.observation_size,
+            action_size: logged.action_size,
+        };
+        let policy = GaussianPolicy::from_state(state, &device.device);
+        Ok(Self { state, policy, device, algorithm, shape, batches: batches(logged, shape)? })
     }
 
+    fn parameter_count(&self) -> usize {
+        self.state.flat_parameters().len()
+    }
+}
+
+/// The fused kernels of the CPU.
+fn on_host(inputs: Inputs<'_>, threads: &Threads, gradient_file: &str) -> Result<(), Failure> {
+    let count = inputs.parameter_count();
+    let Inputs { policy, device, algorithm, shape, batches, .. } = inputs;
+    let mut reuse = FusedReuse::new(&algorithm, shape, count, &device.device, threads);
+    for batch in batches {
+        reuse.estimate(&policy, &[batch], &mut Phases::default());
+    }
     let mut estimate = || {
         let parameters = policy.parameters_on_host();
-        algorithm.estimate_on_host(&policy, &parameters, &[], &mut Phases::default()).gradient
+        reuse.estimate_on_host(&policy, &parameters, &[], &mut Phases::default()).gradient
     };
     write(Path::new(gradient_file), &estimate())?;
-    say(&format!("{{\"version\": \"{}, {:?}\"}}", env!("CARGO_PKG_VERSION"), InstructionSet::detect()));
+    let version = format!("{}, {:?}", env!("CARGO_PKG_VERSION"), InstructionSet::detect());
+    take_turns(&version, || {
+        std::hint::black_box(estimate());
+        Ok(())
+    })
+}
+
+/// The fused kernels of a GPU.
+#[cfg(all(any(feature = "wgpu", feature = "cuda"), not(feature = "fusion")))]
+fn on_device(inputs: Inputs<'_>, gradient_file: &str) -> Result<(), Failure> {
+    let count = inputs.parameter_count();
+    let Inputs { state, policy, device, algorithm, shape, batches } = inputs;
+    let mut config = load(&Source::Preset("cartpole".to_owned()), &[])?;
+    config.algorithm = algorithm;
+    let architecture = &state.architecture;
+    config.policy = PolicyConfig {
+        hidden: architecture.hidden.clone(),
+        activation: architecture.activation,
+        bias: architecture.bias,
+        ..PolicyConfig::default()
+    };
+    let mut reuse = DeviceReuse::new(&config, shape, count, &device.device)?;
+    for batch in batches {
+        reuse.estimate(&policy, &[batch], &mut Phases::default());
+    }
+    let gradient = reuse.estimate(&policy, &[], &mut Phases::default()).gradient;
+    write(Path::new(gradient_file), &gradient.into_data().iter::<f64>().collect::<Vec<_>>())?;
+    let version = format!("{}, {}", env!("CARGO_PKG_VERSION"), device.name);
+    take_turns(&version, || {
+        let estimate = reuse.estimate(&policy, &[], &mut Phases::default());
+        device.device.sync().map_err(|error| format!("{error:?}"))?;
+        std::hint::black_box(estimate);
+        Ok(())
+    })
+}
+
+#[cfg(not(all(any(feature = "wgpu", feature = "cuda"), not(feature = "fusion"))))]
+fn on_device(inputs: Inputs<'_>, _: &str) -> Result<(), Failure> {
+    Err(format!("this build has no kernels for {}", inputs.device.name).into())
+}
+
+/// Says the version, and computes whenever the driver says for how long.
+fn take_turns(version: &str, mut compute: impl FnMut() -> Result<(), Failure>) -> Result<(), Failure> {
+    say(&format!("{{\"version\": \"{version}\"}}"));
     for line in std::io::stdin().lock().lines() {
         let (seconds, start) = (line?.trim().parse::<f64>()?, Instant::now());
         let mut times = vec![];
         while start.elapsed().as_secs_f64() < seconds {
             let before = Instant::now();
-            std::hint::black_box(estimate());
+            compute()?;
             times.push(before.elapsed().as_secs_f64());
         }
         say(&format!("{times:?}"));
@@ -68,7 +151,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// The batches of the file, oldest first.
-fn batches(logged: &LoggedTrajectories, shape: BatchShape) -> Result<Vec<Trajectories>, Box<dyn Error>> {
+fn batches(logged: &LoggedTrajectories, shape: BatchShape) -> Result<Vec<Trajectories>, Failure> {
     let Behaviour::Gaussian { mean, log_std } = &logged.behaviour else {
         return Err("the trajectories have no behaviour means".into());
     };

@@ -50,7 +50,11 @@ def surrogate_of(xp, weights, inputs):
 NAMES = ["observations", "actions", "behaviour_mean", "behaviour_log_std", "log_std", "returns", "mask"]
 
 
-def pytorch(inputs, threads, device, compiled):
+# How `torch.compile` is asked; the last one launches everything as CUDA graphs.
+PYTORCH_MODES = {"torch": None, "torch-compiled": "default", "torch-graphs": "reduce-overhead"}
+
+
+def pytorch(inputs, threads, device, mode):
     import torch
 
     torch.set_num_threads(threads)
@@ -64,8 +68,8 @@ def pytorch(inputs, threads, device, compiled):
     arrays = {name: torch.tensor(getattr(inputs, name), device=device) for name in NAMES}
     weights = [torch.tensor(weight, device=device, requires_grad=True) for weight in inputs.weights]
     surrogate = lambda weights, arrays: surrogate_of(Functions, weights, arrays)
-    if compiled:
-        surrogate = torch.compile(surrogate)
+    if mode is not None:
+        surrogate = torch.compile(surrogate, mode=mode)
 
     def run():
         gradient = torch.autograd.grad(surrogate(weights, arrays), weights)
@@ -99,13 +103,13 @@ def jax_jit(inputs, threads, device):
 def make(name, inputs, threads, device):
     if name == "jax":
         return jax_jit(inputs, threads, device)
-    return pytorch(inputs, threads, device, compiled=name == "torch-compiled")
+    return pytorch(inputs, threads, device, PYTORCH_MODES[name])
 
 
 def main():
     """One line of JSON after the start (what it is, its first gradient's file), and one after every line `SECONDS`."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("name", choices=["torch", "torch-compiled", "jax"])
+    parser.add_argument("name", choices=[*PYTORCH_MODES, "jax"])
     parser.add_argument("folder")
     parser.add_argument("--gradient", required=True)
     parser.add_argument("--threads", type=int, default=1)
