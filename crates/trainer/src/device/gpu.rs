@@ -18,13 +18,24 @@ struct Adapter {
     device: Device,
     backend: Backend,
     name: String,
-    is_software: bool,
+    rank: Rank,
+}
+
+/// How an adapter is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rank {
+    /// By its number among the GPUs, or by its backend's name.
+    Card,
+    /// By its backend's name alone, since CUDA reaches the same card.
+    Duplicate,
+    /// By its backend's name alone, since it computes on the processor.
+    Software,
 }
 
 impl Adapter {
     fn new(device: Device, backend: Backend) -> Self {
         let name = device.identity().map_or_else(|| "unnamed adapter".to_owned(), |identity| identity.name);
-        Self { device, backend, name, is_software: false }
+        Self { device, backend, name, rank: Rank::Card }
     }
 
     fn select(&self) -> SelectedDevice {
@@ -33,14 +44,14 @@ impl Adapter {
             backend: self.backend,
             name: format!("{} ({})", self.backend.name(), self.name),
             reason: "asked for by --device".to_owned(),
-            is_software: self.is_software,
+            is_software: self.rank == Rank::Software,
         }
     }
 }
 
 /// The real GPU with number `index` (the first when `None`); software adapters do not count.
 pub(super) fn real(index: Option<usize>) -> Result<SelectedDevice, String> {
-    let adapters = cards();
+    let adapters: Vec<_> = found().iter().filter(|adapter| adapter.rank == Rank::Card).collect();
     match (adapters.get(index.unwrap_or(0)), adapters.len()) {
         (Some(adapter), _) => Ok(adapter.select()),
         (None, 0) => Err(match software() {
@@ -58,7 +69,7 @@ pub(super) fn real(index: Option<usize>) -> Result<SelectedDevice, String> {
 
 /// The first device of `backend`, a software adapter where there is no other.
 pub(super) fn any(backend: Backend) -> Result<SelectedDevice, String> {
-    cards()
+    found()
         .iter()
         .chain(software())
         .find(|adapter| adapter.backend == backend)
@@ -68,27 +79,34 @@ pub(super) fn any(backend: Backend) -> Result<SelectedDevice, String> {
 
 /// One line for every adapter.
 pub(super) fn list() -> Vec<String> {
-    let line = |name: &str, adapter: &Adapter, note: &str| {
-        format!("{name:10} {} through {}{note}", adapter.name, adapter.backend.name())
+    let mut cards = 0;
+    let line = |adapter: &Adapter| {
+        let Adapter { backend, name, rank, .. } = adapter;
+        let (number, note) = match rank {
+            Rank::Card => {
+                cards += 1;
+                (format!("gpu:{}", cards - 1), "")
+            }
+            Rank::Duplicate => (backend.name().to_owned(), ": only when asked for by name"),
+            Rank::Software => (backend.name().to_owned(), ", in software: only when asked for by name"),
+        };
+        format!("{number:10} {name} through {}{note}", backend.name())
     };
-    let cards = cards().iter().enumerate();
-    let mut lines: Vec<String> =
-        cards.map(|(number, adapter)| line(&format!("gpu:{number}"), adapter, "")).collect();
-    if let Some(adapter) = software() {
-        lines.push(line(adapter.backend.name(), adapter, ", in software: only when asked for by name"));
-    }
-    lines
+    found().iter().chain(software()).map(line).collect()
 }
 
-/// Every card once, in the order of their numbers: a card that CUDA and wgpu both reach is CUDA's.
-fn cards() -> &'static [Adapter] {
-    static CARDS: OnceLock<Vec<Adapter>> = OnceLock::new();
-    CARDS.get_or_init(|| {
+/// Every adapter but those in software, in the order of their numbers: a card that CUDA and wgpu both reach has its number as
+/// CUDA's.
+fn found() -> &'static [Adapter] {
+    static FOUND: OnceLock<Vec<Adapter>> = OnceLock::new();
+    FOUND.get_or_init(|| {
         let mut found = cuda();
-        for adapter in wgpu_cards() {
-            if !found.iter().any(|other| is_same_card(&other.device, &adapter.device)) {
-                found.push(adapter);
+        let through_cuda = found.len();
+        for mut adapter in wgpu_cards() {
+            if found[..through_cuda].iter().any(|other| is_same_card(&other.device, &adapter.device)) {
+                adapter.rank = Rank::Duplicate;
             }
+            found.push(adapter);
         }
         found
     })
@@ -144,7 +162,7 @@ fn wgpu_cards() -> Vec<Adapter> {
 #[cfg(feature = "wgpu")]
 fn software() -> Option<&'static Adapter> {
     static SOFTWARE: OnceLock<Option<Adapter>> = OnceLock::new();
-    let open = || open(DeviceKind::Cpu).map(|adapter| Adapter { is_software: true, ..adapter });
+    let open = || open(DeviceKind::Cpu).map(|adapter| Adapter { rank: Rank::Software, ..adapter });
     SOFTWARE.get_or_init(|| open().ok()).as_ref()
 }
 

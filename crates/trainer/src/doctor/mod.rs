@@ -13,7 +13,7 @@ pub use roll_outs::{Key, RollOutErrors, errors as roll_out_errors};
 
 use crate::algorithms;
 use crate::config::{Config, ConfigError, KernelChoice, Source, load};
-use crate::device::SelectedDevice;
+use crate::device::{Backend, SelectedDevice};
 use crate::device_roll_out::{DeviceRollOut, DeviceSampling, number_errors};
 use crate::random::{Purpose, Streams};
 use crate::rollout::{Mode, RollOut, RollOutError, Sampling};
@@ -75,6 +75,8 @@ impl Check {
 const ROLL_OUT: f64 = 1e-5;
 /// Relative error of single precision that a gradient may have.
 const GRADIENT: f64 = 1e-4;
+/// The same where matrix products round their factors to the eleven bits of TF32, as Burn's do on CUDA's tensor cores.
+const GRADIENT_TF32: f64 = 5e-3;
 
 /// Makes every check on `device`; the fused kernels of the host are always among them.
 ///
@@ -95,7 +97,11 @@ pub fn examine(device: &SelectedDevice) -> Result<Vec<Check>, DoctorError> {
     }
     let gradient = |kernels| estimates::gradient_error(&config, kernels, device, &threads);
     let tensor_operations = gradient(KernelChoice::Generic);
-    checks.push(Check::new("gradient, tensor operations", tensor_operations, GRADIENT));
+    checks.push(if device.backend == Backend::Cuda {
+        Check::new("gradient, tensor operations in TF32", tensor_operations, GRADIENT_TF32)
+    } else {
+        Check::new("gradient, tensor operations", tensor_operations, GRADIENT)
+    });
     let name = "gradient, fused kernels";
     checks.push(if has_fused_estimate(&config, device) {
         Check::new(name, gradient(KernelChoice::Auto), GRADIENT)
