@@ -93,7 +93,7 @@ impl KernelDevice {
     /// # Panics
     /// When there are fewer.
     pub fn part(&self, buffer: &Buffer, count: usize) -> Tensor<1> {
-        let rest = buffer.meta.shape().num_elements() - count;
+        let rest = length(buffer) - count;
         let Buffer { client, handle, device, dtype, .. } = buffer.clone();
         let handle = handle.offset_end((rest * dtype.size()) as u64);
         let part = CubeTensor::new_contiguous(client, device, Shape::from([count]), handle, dtype);
@@ -113,6 +113,11 @@ impl KernelDevice {
             units: hardware.max_units_per_cube.min(hardware.max_cube_dim.0) as usize,
             bindings: hardware.max_bindings as usize,
         }
+    }
+
+    /// Processors of the device that run cubes at the same time, where it tells.
+    pub(crate) fn processors(&self) -> Option<usize> {
+        self.client.properties().hardware.num_streaming_multiprocessors.map(|count| count as usize)
     }
 
     pub(crate) fn client(&self) -> &Client {
@@ -137,7 +142,7 @@ impl KernelDevice {
 
     fn write_bytes(&self, buffer: &Buffer, first: usize, count: usize, values: Bytes) {
         const WORD: usize = 4;
-        let length = buffer.meta.shape().num_elements();
+        let length = length(buffer);
         assert!(first + count <= length, "{count} numbers from {first} on do not fit into {length}");
         if count > 0 {
             let rest = length - first - count;
@@ -146,6 +151,11 @@ impl KernelDevice {
             self.client.write(&place, values);
         }
     }
+}
+
+/// Numbers in a buffer.
+pub(crate) fn length(buffer: &Buffer) -> usize {
+    buffer.meta.shape().num_elements()
 }
 
 fn shaped<const D: usize>(buffer: &Buffer, shape: [usize; D]) -> Buffer {

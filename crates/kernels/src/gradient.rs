@@ -7,14 +7,16 @@ use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 use policy_nets::Architecture;
 
-use crate::device::{Buffer, KernelDevice};
-use crate::network::{add, backward, forward, load_observations, load_weights};
+use crate::device::{Buffer, KernelDevice, length};
+use crate::network::{Four, accumulate_rows, backward, forward, load_weights, write_kept};
 use crate::numeric::exp;
-use crate::plan::{Keep, NetworkPlan, NotCovered, UNITS};
+use crate::plan::{FOUR, Keep, NetworkPlan, NotCovered, UNITS};
 use crate::statistics::target_log_std;
 use crate::window::WindowBuffers;
 
-/// Most rows of partial gradients.
+/// Cubes that a processor of the device runs together, given their registers.
+const RESIDENT: usize = 4;
+/// Most rows of partial gradients on a device that does not tell how many processors it has.
 const MOST_ROWS: usize = 512;
 
 /// The kernel for one architecture and horizon.
@@ -51,6 +53,9 @@ impl Gradient {
 
     /// Partial gradients with `weights` `[window, batch]` at the flat `parameters`, and `log_std` `[action]` when it is
     /// not learned. A trajectory of weight 0 is left out. One launch.
+    ///
+    /// # Panics
+    /// When a buffer is too small.
     pub fn launch(
         &self,
         parameters: &Buffer,
@@ -59,34 +64,40 @@ impl Gradient {
         window: &WindowBuffers,
         device: &KernelDevice,
     ) -> PartialGradients {
-        let blocks_each = window.horizon.div_ceil(self.plan.rows);
-        let blocks = window.trajectories() * blocks_each;
+        let steps = window.trajectories() * window.horizon;
+        let blocks = steps.div_ceil(self.plan.rows);
         // As few rows as give every cube equally many blocks.
-        let rows = blocks.div_ceil(blocks.div_ceil(MOST_ROWS)).max(1);
+        let most = device.processors().map_or(MOST_ROWS, |processors| RESIDENT * processors);
+        let rows = blocks.div_ceil(blocks.div_ceil(most).max(1)).max(1);
         let count = self.plan.parameter_count();
+        self.plan.check(parameters, log_std, window);
+        assert!(length(weights) >= window.trajectories(), "a weight for every trajectory");
         let partial = PartialGradients { values: device.empty(rows * count), rows, parameters: count };
-        gradient_kernel::launch(
-            device.client(),
-            CubeCount::Static(rows as u32, 1, 1),
-            CubeDim::new_1d(UNITS as u32),
-            parameters.clone().into_buffer_arg(),
-            log_std.clone().into_buffer_arg(),
-            weights.clone().into_buffer_arg(),
-            window.observations.clone().into_buffer_arg(),
-            window.actions.clone().into_buffer_arg(),
-            window.returns.clone().into_buffer_arg(),
-            window.lengths.clone().into_buffer_arg(),
-            partial.values.clone().into_buffer_arg(),
-            blocks as u32,
-            blocks_each as u32,
-            window.horizon as u32,
-            self.plan.clone(),
-        );
+        // SAFETY: no index leaves its buffer: the plan and the parameters are of one architecture, the window's buffers have its sizes,
+        // and there is a row of `count` numbers for each cube.
+        unsafe {
+            gradient_kernel::launch_unchecked(
+                device.client(),
+                CubeCount::Static(rows as u32, 1, 1),
+                CubeDim::new_1d(UNITS as u32),
+                parameters.clone().into_buffer_arg(),
+                log_std.clone().into_buffer_arg(),
+                weights.clone().into_buffer_arg(),
+                window.observations.clone().into_buffer_arg(),
+                window.actions.clone().into_buffer_arg(),
+                window.returns.clone().into_buffer_arg(),
+                window.lengths.clone().into_buffer_arg(),
+                partial.values.clone().into_buffer_arg(),
+                steps as u32,
+                window.horizon as u32,
+                self.plan.clone(),
+            );
+        }
         partial
     }
 }
 
-#[cube(launch)]
+#[cube(launch_unchecked)]
 fn gradient_kernel(
     parameters: &[f32],
     fixed_log_std: &[f32],
@@ -96,48 +107,78 @@ fn gradient_kernel(
     returns: &[f32],
     lengths: &[i32],
     partial: &mut [f32],
-    blocks: u32,
-    blocks_each: u32,
+    steps: u32,
     horizon: u32,
     #[comptime] plan: NetworkPlan,
 ) {
-    let mut memory = Shared::<[f32]>::new_slice(comptime!(plan.memory));
+    let mut activations = Shared::<[Four]>::new_slice(comptime!(plan.activations));
+    let mut weights_shared = Shared::<[Four]>::new_slice(comptime!(plan.weights));
+    let mut numbers = Shared::<[f32]>::new_slice(comptime!(plan.numbers));
     let (rows, size) = comptime!((plan.rows, plan.action_size));
+    let (steps, horizon) = (steps as usize, horizon as usize);
     let parameter_count = comptime!(plan.parameter_count());
-    load_weights(parameters, &mut memory, comptime!(plan.clone()), comptime!(0_usize));
+    let layers = comptime!(plan.layers.len());
+    load_weights(parameters, &mut weights_shared, comptime!(plan.clone()), comptime!(0_usize));
     let mut d = UNIT_POS as usize;
     while d < size {
         let log_std = target_log_std(parameters, fixed_log_std, d, comptime!(plan.clone()));
-        memory[comptime!(plan.per_action) + d] = exp(log_std * -2.0_f32);
+        numbers[d] = exp(log_std * -2.0_f32);
         d += comptime!(UNITS);
+    }
+    let mut kept = Array::<f32>::new(comptime!(FOUR * FOUR * plan.kept.max(1)));
+    #[unroll]
+    for index in 0..comptime!(FOUR * FOUR * plan.kept) {
+        kept[index] = f32::new(0.0);
     }
 
     let to = CUBE_POS * parameter_count;
     let mut first = true;
-    let mut block = CUBE_POS;
-    while block < blocks as usize {
-        let trajectory = block / blocks_each as usize;
-        let start = (block % blocks_each as usize) * rows;
-        let length = lengths[trajectory] as usize;
-        let weight = weights[trajectory];
-        // Shading languages take `!=` to be false for a NaN.
-        let left_out = weight == 0.0_f32;
-        if start < length && !left_out {
-            let first_step = trajectory * horizon as usize + start;
-            let count = (length - start).min(rows);
-            load_observations(observations, first_step, count, &mut memory, comptime!(plan.clone()));
+    let mut first_step = CUBE_POS * rows;
+    while first_step < steps {
+        let end = (first_step + rows).min(steps);
+        if is_any_kept(weights, lengths, first_step, end, horizon) {
+            let row = first_step + UNIT_POS as usize;
+            if UNIT_POS < comptime!(plan.rows as u32) {
+                let (coefficient, kept) = coefficient_of(weights, lengths, returns, row, end, horizon);
+                numbers[comptime!(plan.scratch()) + UNIT_POS as usize] = coefficient;
+                numbers[comptime!(plan.scratch() + plan.rows) + UNIT_POS as usize] = kept;
+            }
             sync_cube();
-            forward(parameters, &mut memory, comptime!(plan.clone()), comptime!(0_usize));
-            score(actions, returns, first_step, count, weight, &mut memory, comptime!(plan.clone()));
+            load_kept_observations(
+                observations,
+                first_step,
+                &numbers,
+                &mut activations,
+                comptime!(plan.clone()),
+            );
+            sync_cube();
+            forward(
+                parameters,
+                &weights_shared,
+                &mut activations,
+                comptime!(plan.clone()),
+                comptime!(0_usize),
+            );
+            score(actions, first_step, &numbers, &mut activations, comptime!(plan.clone()));
             sync_cube();
             if comptime!(plan.learned) {
-                accumulate_deviation(&mut memory, partial, to, first, comptime!(plan.clone()));
+                let places = comptime!((plan.deviation, plan.mean_parameters, plan.action_size));
+                accumulate_rows(&mut activations, partial, to, first, comptime!(plan.clone()), places);
             }
-            let layers = comptime!(plan.layers.len());
-            backward(parameters, &mut memory, partial, to, first, comptime!(plan.clone()), layers);
+            backward(
+                parameters,
+                &weights_shared,
+                &mut activations,
+                &mut kept,
+                partial,
+                to,
+                first,
+                comptime!(plan.clone()),
+                layers,
+            );
             first = false;
         }
-        block += CUBE_COUNT;
+        first_step += CUBE_COUNT * rows;
     }
     if first {
         let mut index = UNIT_POS as usize;
@@ -145,62 +186,110 @@ fn gradient_kernel(
             partial[to + index] = f32::new(0.0);
             index += comptime!(UNITS);
         }
+    } else {
+        write_kept(&kept, &mut activations, partial, to, comptime!(plan.clone()), comptime!(0_usize));
     }
 }
 
-/// Replaces the means by the gradient with respect to them, `w G (a - mu) / sigma^2`, with zeros behind the last step;
-/// keeps every row's gradient with respect to a learned `ln sigma`, `w G ((a - mu)^2 / sigma^2 - 1)`.
+/// Whether any of the steps from `first` to `end` is before the end of its trajectory, and that of a weight other than 0.
 #[cube]
-fn score(
-    actions: &[f32],
+fn is_any_kept(weights: &[f32], lengths: &[i32], first: usize, end: usize, horizon: usize) -> bool {
+    let mut any = false;
+    let mut trajectory = first / horizon;
+    while trajectory * horizon < end {
+        // Shading languages take `!=` to be false for a NaN.
+        let left_out = weights[trajectory] == 0.0_f32;
+        let length = (lengths[trajectory] as usize).min(horizon);
+        any = any || (trajectory * horizon + length > first && length > 0 && !left_out);
+        trajectory += 1;
+    }
+    any
+}
+
+/// What the score of step `row` is multiplied with, `w G`, and 1; or 0 and 0 for a step that is left out: behind its
+/// trajectory's end, of weight 0, or not before `end`.
+#[cube]
+fn coefficient_of(
+    weights: &[f32],
+    lengths: &[i32],
     returns: &[f32],
+    row: usize,
+    end: usize,
+    horizon: usize,
+) -> (f32, f32) {
+    let mut coefficient = f32::new(0.0);
+    let mut kept = f32::new(0.0);
+    if row < end {
+        let trajectory = row / horizon;
+        let weight = weights[trajectory];
+        let left_out = weight == 0.0_f32;
+        if row - trajectory * horizon < (lengths[trajectory] as usize) && !left_out {
+            coefficient = weight * returns[row];
+            kept = f32::new(1.0);
+        }
+    }
+    (coefficient, kept)
+}
+
+/// Copies the observations of a block's steps into the inputs of the first layer, zeros for those that are left out.
+#[cube]
+fn load_kept_observations(
+    observations: &[f32],
     first_step: usize,
-    count: usize,
-    weight: f32,
-    memory: &mut [f32],
+    numbers: &[f32],
+    activations: &mut [Four],
     #[comptime] plan: NetworkPlan,
 ) {
-    let (rows, stride, size) = comptime!((plan.rows, plan.stride, plan.action_size));
-    let (output, precision) = comptime!((plan.last().output, plan.per_action));
+    let (size, stride) = comptime!((plan.observation_size, plan.stride));
+    let input = comptime!(plan.layers[0].input);
     let mut index = UNIT_POS as usize;
-    while index < comptime!(plan.rows * plan.action_size) {
-        let (row, d) = (index % rows, index / rows);
-        let place = output + d * stride + row;
-        let mut coefficient = f32::new(0.0);
-        let mut deviation = f32::new(0.0);
-        if row < count {
-            let step = first_step + row;
-            coefficient = weight * returns[step];
-            deviation = actions[step * size + d] - memory[place];
+    while index < comptime!(plan.observation_size * plan.groups()) {
+        let (group, feature) = (index / size, index % size);
+        let mut four = Four::new(0.0);
+        #[unroll]
+        for k in 0..FOUR {
+            let row = group * FOUR + k;
+            if numbers[comptime!(plan.scratch() + plan.rows) + row] > 0.0_f32 {
+                four.insert(k, observations[(first_step + row) * size + feature]);
+            }
         }
-        let scaled = deviation * memory[precision + d];
-        if comptime!(plan.learned) {
-            memory[comptime!(plan.deviation) + d * stride + row] =
-                coefficient * (deviation * scaled - 1.0_f32);
-        }
-        memory[place] = coefficient * scaled;
+        activations[input + feature * stride + group] = four;
         index += comptime!(UNITS);
     }
 }
 
-/// Adds the gradient of `ln sigma` over the rows that [`score`] left.
+/// Replaces the means by the gradient with respect to them, `w G (a - mu) / sigma^2`, with zeros for steps that are left
+/// out; keeps every row's gradient with respect to a learned `ln sigma`, `w G ((a - mu)^2 / sigma^2 - 1)`.
 #[cube]
-fn accumulate_deviation(
-    memory: &mut [f32],
-    partial: &mut [f32],
-    to: usize,
-    first: bool,
+fn score(
+    actions: &[f32],
+    first_step: usize,
+    numbers: &[f32],
+    activations: &mut [Four],
     #[comptime] plan: NetworkPlan,
 ) {
-    let (rows, stride, size) = comptime!((plan.rows, plan.stride, plan.action_size));
-    let from = comptime!(plan.deviation);
-    let mut d = UNIT_POS as usize;
-    while d < size {
-        let mut sum = f32::new(0.0);
-        for row in 0..rows {
-            sum += memory[from + d * stride + row];
+    let (stride, size) = comptime!((plan.stride, plan.action_size));
+    let output = comptime!(plan.last().output);
+    let mut index = UNIT_POS as usize;
+    while index < comptime!(plan.groups() * plan.action_size) {
+        let (group, d) = (index / size, index % size);
+        let means = activations[output + d * stride + group];
+        let mut coefficients = Four::new(0.0);
+        let mut deviations = Four::new(0.0);
+        #[unroll]
+        for k in 0..FOUR {
+            let row = group * FOUR + k;
+            if numbers[comptime!(plan.scratch() + plan.rows) + row] > 0.0_f32 {
+                coefficients.insert(k, numbers[comptime!(plan.scratch()) + row]);
+                deviations.insert(k, actions[(first_step + row) * size + d] - means.extract(k));
+            }
         }
-        add(partial, to + comptime!(plan.mean_parameters) + d, sum, first);
-        d += comptime!(UNITS);
+        let scaled = deviations * Four::new(numbers[d]);
+        if comptime!(plan.learned) {
+            activations[comptime!(plan.deviation) + d * stride + group] =
+                coefficients * (deviations * scaled - Four::new(1.0));
+        }
+        activations[output + d * stride + group] = coefficients * scaled;
+        index += comptime!(UNITS);
     }
 }

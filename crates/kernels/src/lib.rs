@@ -19,13 +19,18 @@
     allow(rustdoc::broken_intra_doc_links, reason = "the crate is empty, its introduction is not")
 )]
 #![cfg(all(feature = "device", not(feature = "fusion")))]
+#![expect(
+    unsafe_code,
+    reason = "kernels run without bounds checks; every launch says why its indices stay inside"
+)]
 #![allow(unused_qualifications, reason = "the macro qualifies what a kernel calls")]
 #![allow(clippy::needless_range_loop, reason = "kernels have no iterators over what they index")]
 
 mod device;
 mod gradient;
 mod network;
-mod numeric;
+#[allow(missing_docs, reason = "the macro makes a module of each function")]
+pub mod numeric;
 mod plan;
 pub mod reduce;
 mod statistics;

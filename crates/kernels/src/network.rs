@@ -1,36 +1,76 @@
 //! Forward and backward passes over a block of steps in shared memory.
 //!
-//! All three matrix products run in tiles of up to [`TILE`] by [`TILE`] numbers that one unit sums in registers, in an
-//! order that is fixed by the sizes alone.
+//! All three matrix products run in tiles that one unit sums in registers, four rows of a feature to a vector, in an order
+//! that is fixed by the sizes alone.
 
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 use policy_nets::Activation;
 
 use crate::numeric::tanh;
-use crate::plan::{LayerPlan, NetworkPlan, TILE, UNITS};
+use crate::plan::{FOUR, LayerPlan, NetworkPlan};
+
+/// Four rows of a feature, or four weights.
+pub(crate) type Four = Vector<f32, Const<FOUR>>;
 
 /// Copies the weights of `layer` and all after it into shared memory, where the plan has room for them.
 #[cube]
 pub(crate) fn load_weights(
     parameters: &[f32],
-    memory: &mut [f32],
+    weights: &mut [Four],
     #[comptime] plan: NetworkPlan,
     #[comptime] layer: usize,
 ) {
-    if comptime!(layer < plan.layers.len() && plan.layers[layer].shared_weight.is_some()) {
-        let inputs = comptime!(plan.layers[layer].inputs);
-        let count = comptime!(plan.layers[layer].inputs * plan.layers[layer].outputs);
-        let from = comptime!(plan.layers[layer].weight);
-        let to = comptime!(plan.layers[layer].shared_weight.unwrap_or(0));
-        let stride = comptime!(plan.layers[layer].weight_stride);
-        let mut index = UNIT_POS as usize;
-        while index < count {
-            memory[to + (index / inputs) * stride + index % inputs] = parameters[from + index];
-            index += comptime!(UNITS);
+    if comptime!(layer < plan.layers.len()) {
+        let layer_plan = comptime!(plan.layers[layer]);
+        if comptime!(layer_plan.forward.is_some()) {
+            let width = comptime!(layer_plan.outputs.div_ceil(FOUR));
+            let count = comptime!(layer_plan.inputs * layer_plan.outputs.div_ceil(FOUR));
+            let mut index = UNIT_POS as usize;
+            while index < count {
+                let four = outgoing(parameters, index / width, index % width, layer_plan);
+                weights[comptime!(layer_plan.forward.unwrap_or(0)) + index] = four;
+                index += comptime!(plan.units);
+            }
         }
-        load_weights(parameters, memory, comptime!(plan.clone()), comptime!(layer + 1));
+        if comptime!(layer_plan.backward.is_some()) {
+            let width = comptime!(layer_plan.inputs.div_ceil(FOUR));
+            let count = comptime!(layer_plan.outputs * layer_plan.inputs.div_ceil(FOUR));
+            let mut index = UNIT_POS as usize;
+            while index < count {
+                let four = incoming(parameters, index / width, index % width, layer_plan);
+                weights[comptime!(layer_plan.backward.unwrap_or(0)) + index] = four;
+                index += comptime!(plan.units);
+            }
+        }
+        load_weights(parameters, weights, comptime!(plan.clone()), comptime!(layer + 1));
     }
+}
+
+/// The weights from `input` to the outputs of vector `column`; behind the last output, its weight once more.
+#[cube]
+fn outgoing(parameters: &[f32], input: usize, column: usize, #[comptime] layer: LayerPlan) -> Four {
+    let (inputs, last) = comptime!((layer.inputs, layer.outputs - 1));
+    let mut four = Four::new(0.0);
+    #[unroll]
+    for k in 0..FOUR {
+        let output = (column * FOUR + k).min(last);
+        four.insert(k, parameters[comptime!(layer.weight) + output * inputs + input]);
+    }
+    four
+}
+
+/// The weights to `output` from the inputs of vector `column`; behind the last input, its weight once more.
+#[cube]
+fn incoming(parameters: &[f32], output: usize, column: usize, #[comptime] layer: LayerPlan) -> Four {
+    let (inputs, last) = comptime!((layer.inputs, layer.inputs - 1));
+    let mut four = Four::new(0.0);
+    #[unroll]
+    for k in 0..FOUR {
+        let input = (column * FOUR + k).min(last);
+        four.insert(k, parameters[comptime!(layer.weight) + output * inputs + input]);
+    }
+    four
 }
 
 /// Copies the observations of `count` steps from `first_step` on into the inputs of the first layer, with zeros behind
@@ -40,22 +80,25 @@ pub(crate) fn load_observations(
     observations: &[f32],
     first_step: usize,
     count: usize,
-    memory: &mut [f32],
+    activations: &mut [Four],
     #[comptime] plan: NetworkPlan,
 ) {
-    let size = comptime!(plan.observation_size);
-    let stride = comptime!(plan.stride);
+    let (size, stride) = comptime!((plan.observation_size, plan.stride));
     let input = comptime!(plan.layers[0].input);
-    let numbers = comptime!(plan.observation_size * plan.rows);
+    let vectors = comptime!(plan.observation_size * plan.groups());
     let mut index = UNIT_POS as usize;
-    while index < numbers {
-        let (row, feature) = (index / size, index % size);
-        let mut value = f32::new(0.0);
-        if row < count {
-            value = observations[first_step * size + index];
+    while index < vectors {
+        let (group, feature) = (index / size, index % size);
+        let mut four = Four::new(0.0);
+        #[unroll]
+        for k in 0..FOUR {
+            let row = group * FOUR + k;
+            if row < count {
+                four.insert(k, observations[(first_step + row) * size + feature]);
+            }
         }
-        memory[input + feature * stride + row] = value;
-        index += comptime!(UNITS);
+        activations[input + feature * stride + group] = four;
+        index += comptime!(plan.units);
     }
 }
 
@@ -63,114 +106,107 @@ pub(crate) fn load_observations(
 #[cube]
 pub(crate) fn forward(
     parameters: &[f32],
-    memory: &mut [f32],
+    weights: &[Four],
+    activations: &mut [Four],
     #[comptime] plan: NetworkPlan,
     #[comptime] layer: usize,
 ) {
     if comptime!(layer < plan.layers.len()) {
-        forward_layer(parameters, memory, comptime!(plan.clone()), comptime!(plan.layers[layer]));
+        let layer_plan = comptime!(plan.layers[layer]);
+        forward_layer(parameters, weights, activations, comptime!(plan.clone()), layer_plan);
         sync_cube();
-        forward(parameters, memory, comptime!(plan.clone()), comptime!(layer + 1));
-    }
-}
-
-#[cube]
-fn weight(
-    parameters: &[f32],
-    memory: &mut [f32],
-    output: usize,
-    input: usize,
-    #[comptime] layer: LayerPlan,
-) -> f32 {
-    let stride = comptime!(layer.weight_stride);
-    if comptime!(layer.shared_weight.is_some()) {
-        memory[comptime!(layer.shared_weight.unwrap_or(0)) + output * stride + input]
-    } else {
-        parameters[comptime!(layer.weight) + output * stride + input]
+        forward(parameters, weights, activations, comptime!(plan.clone()), comptime!(layer + 1));
     }
 }
 
 #[cube]
 fn forward_layer(
     parameters: &[f32],
-    memory: &mut [f32],
+    weights: &[Four],
+    activations: &mut [Four],
     #[comptime] plan: NetworkPlan,
     #[comptime] layer: LayerPlan,
 ) {
-    let stride = comptime!(plan.stride);
-    let row_groups = comptime!(plan.rows / TILE);
-    let width = comptime!(layer.outputs.min(TILE));
-    let groups = comptime!(layer.outputs.div_ceil(layer.outputs.min(TILE)));
-    let tiles = comptime!((plan.rows / TILE) * layer.outputs.div_ceil(layer.outputs.min(TILE)));
+    let (stride, groups) = comptime!((plan.stride, plan.groups()));
     let (inputs, outputs) = comptime!((layer.inputs, layer.outputs));
-    let (input, output) = comptime!((layer.input, layer.output));
+    let (columns, width) = comptime!((layer.output_columns, layer.outputs.div_ceil(FOUR)));
+    let tiles = comptime!(plan.groups() * layer.outputs.div_ceil(FOUR).div_ceil(layer.output_columns));
     let mut tile = UNIT_POS as usize;
     while tile < tiles {
-        let (row, column) = (tile % row_groups, tile / row_groups);
-        let mut sums = Array::<f32>::new(comptime!(TILE * layer.outputs.min(TILE)));
+        let (group, first) = (tile % groups, tile / groups * columns);
+        let mut sums = Array::<Four>::new(comptime!(FOUR * layer.output_columns));
         #[unroll]
-        for c in 0..width {
+        for c in 0..comptime!(FOUR * layer.output_columns) {
             let mut start = f32::new(0.0);
             if comptime!(layer.bias.is_some()) {
-                let feature = (column + c * groups).min(comptime!(layer.outputs - 1));
+                let feature = (first * FOUR + c).min(comptime!(layer.outputs - 1));
                 start = parameters[comptime!(layer.bias.unwrap_or(0)) + feature];
             }
-            #[unroll]
-            for r in 0..TILE {
-                sums[c * TILE + r] = start;
-            }
+            sums[c] = Four::new(start);
         }
         for i in 0..inputs {
-            let mut values = Array::<f32>::new(TILE);
+            let values = activations[comptime!(layer.input) + i * stride + group];
             #[unroll]
-            for r in 0..TILE {
-                values[r] = memory[input + i * stride + row + r * row_groups];
-            }
-            #[unroll]
-            for c in 0..width {
-                let feature = (column + c * groups).min(comptime!(layer.outputs - 1));
-                let factor = weight(parameters, memory, feature, i, layer);
-                #[unroll]
-                for r in 0..TILE {
-                    sums[c * TILE + r] += factor * values[r];
-                }
+            for q in 0..columns {
+                let column = (first + q).min(comptime!(layer.outputs.div_ceil(FOUR) - 1));
+                let factors = if comptime!(layer.forward.is_some()) {
+                    weights[comptime!(layer.forward.unwrap_or(0)) + i * width + column]
+                } else {
+                    outgoing(parameters, i, column, layer)
+                };
+                add_products(&mut sums, factors, values, q);
             }
         }
         #[unroll]
-        for c in 0..width {
-            let feature = column + c * groups;
+        for c in 0..comptime!(FOUR * layer.output_columns) {
+            let feature = first * FOUR + c;
             if feature < outputs {
-                #[unroll]
-                for r in 0..TILE {
-                    let value = nonlinearity(sums[c * TILE + r], comptime!(plan.activation), layer);
-                    memory[output + feature * stride + row + r * row_groups] = value;
-                }
+                let place = comptime!(layer.output) + feature * stride + group;
+                activations[place] = nonlinearity(sums[c], comptime!(plan.activation), layer);
             }
         }
-        tile += comptime!(UNITS);
+        tile += comptime!(plan.units);
+    }
+}
+
+/// Adds the product of `values` with each of four factors to sums `4 column` to `4 column + 3`.
+#[cube]
+fn add_products(sums: &mut Array<Four>, factors: Four, values: Four, #[comptime] column: usize) {
+    #[unroll]
+    for k in 0..FOUR {
+        sums[comptime!(FOUR * column + k)] += Four::new(factors.extract(k)) * values;
     }
 }
 
 #[cube]
-fn nonlinearity(sum: f32, #[comptime] activation: Activation, #[comptime] layer: LayerPlan) -> f32 {
-    if comptime!(!layer.hidden) {
-        sum
-    } else if comptime!(activation == Activation::Tanh) {
-        tanh(sum)
-    } else {
-        // Not `max`, which may drop a NaN.
-        select(sum < 0.0_f32, 0.0_f32, sum)
+fn nonlinearity(sums: Four, #[comptime] activation: Activation, #[comptime] layer: LayerPlan) -> Four {
+    let mut values = sums;
+    if comptime!(layer.hidden) {
+        #[unroll]
+        for k in 0..FOUR {
+            let sum = sums.extract(k);
+            if comptime!(activation == Activation::Tanh) {
+                values.insert(k, tanh(sum));
+            } else {
+                // Not `max`, which may drop a NaN.
+                values.insert(k, select(sum < 0.0_f32, 0.0_f32, sum));
+            }
+        }
     }
+    values
 }
 
-/// Adds the gradient of the parameters of the first `layers` layers to `gradient` from `to` on, given the gradient with
-/// respect to the outputs of the last of them in their place. With `first`, what was in `gradient` is replaced.
+/// Adds the gradients of a block with respect to the parameters of the first `layers` layers, given the gradient with respect
+/// to the outputs of the last of them in their place: those of kept layers to `kept`, the others to `gradient` from `to` on.
+/// With `first`, what was in `gradient` is replaced.
 ///
 /// The activations before these layers are overwritten. Begins and ends with all units past a barrier.
 #[cube]
 pub(crate) fn backward(
     parameters: &[f32],
-    memory: &mut [f32],
+    weights: &[Four],
+    activations: &mut [Four],
+    kept: &mut Array<f32>,
     gradient: &mut [f32],
     to: usize,
     first: bool,
@@ -179,103 +215,218 @@ pub(crate) fn backward(
 ) {
     if comptime!(layers > 0) {
         let layer = comptime!(plan.layers[layers - 1]);
-        accumulate_weight(memory, gradient, to, first, comptime!(plan.clone()), layer);
+        accumulate_weight(activations, kept, gradient, to, first, comptime!(plan.clone()), layer);
         if comptime!(layer.bias.is_some()) {
-            accumulate_bias(memory, gradient, to, first, comptime!(plan.clone()), layer);
+            let places = comptime!((layer.output, layer.bias.unwrap_or(0), layer.outputs));
+            accumulate_rows(activations, gradient, to, first, comptime!(plan.clone()), places);
         }
         sync_cube();
         if comptime!(layers > 1) {
-            backward_layer(parameters, memory, comptime!(plan.clone()), layer);
+            backward_layer(parameters, weights, activations, comptime!(plan.clone()), layer);
             sync_cube();
-            backward(parameters, memory, gradient, to, first, comptime!(plan.clone()), comptime!(layers - 1));
+            backward(
+                parameters,
+                weights,
+                activations,
+                kept,
+                gradient,
+                to,
+                first,
+                comptime!(plan.clone()),
+                comptime!(layers - 1),
+            );
         }
     }
 }
 
 #[cube]
 fn accumulate_weight(
-    memory: &mut [f32],
+    activations: &mut [Four],
+    kept: &mut Array<f32>,
     gradient: &mut [f32],
     to: usize,
     first: bool,
     #[comptime] plan: NetworkPlan,
     #[comptime] layer: LayerPlan,
 ) {
-    let (stride, rows) = comptime!((plan.stride, plan.rows));
-    let (inputs, outputs) = comptime!((layer.inputs, layer.outputs));
-    let (input, output) = comptime!((layer.input, layer.output));
-    let (wide, high) = comptime!((layer.inputs.min(TILE), layer.outputs.min(TILE)));
-    let wide_groups = comptime!(layer.inputs.div_ceil(layer.inputs.min(TILE)));
-    let high_groups = comptime!(layer.outputs.div_ceil(layer.outputs.min(TILE)));
-    let tiles = comptime!(
-        layer.inputs.div_ceil(layer.inputs.min(TILE)) * layer.outputs.div_ceil(layer.outputs.min(TILE))
-    );
-    let mut tile = UNIT_POS as usize;
-    while tile < tiles {
-        let (column, line) = (tile % wide_groups, tile / wide_groups);
-        let mut sums = Array::<f32>::new(comptime!(layer.inputs.min(TILE) * layer.outputs.min(TILE)));
-        #[unroll]
-        for index in 0..comptime!(layer.inputs.min(TILE) * layer.outputs.min(TILE)) {
-            sums[index] = f32::new(0.0);
-        }
-        for row in 0..rows {
-            let mut values = Array::<f32>::new(comptime!(layer.inputs.min(TILE)));
+    let [across, down, wide, high] = comptime!(layer.gradient_tiles());
+    let tiles = comptime!(across * down);
+    let unit = UNIT_POS as usize;
+    if comptime!(layer.kept.is_some()) {
+        if unit < comptime!(across * down * layer.parts) {
+            let mut sums = Array::<f32>::new(comptime!(FOUR * FOUR));
+            sum_tile(activations, &mut sums, unit % tiles, unit / tiles, comptime!(plan.clone()), layer);
+            let place = comptime!(FOUR * FOUR * layer.kept.unwrap_or(0));
             #[unroll]
-            for i in 0..wide {
-                let feature = (column + i * wide_groups).min(comptime!(layer.inputs - 1));
-                values[i] = memory[input + feature * stride + row];
+            for index in 0..comptime!(wide * high) {
+                kept[place + index] += sums[index];
             }
+        }
+    } else {
+        let mut tile = unit;
+        while tile < tiles {
+            let mut sums = Array::<f32>::new(comptime!(FOUR * FOUR));
+            sum_tile(activations, &mut sums, tile, 0_usize.runtime(), comptime!(plan.clone()), layer);
             #[unroll]
             for o in 0..high {
-                let feature = (line + o * high_groups).min(comptime!(layer.outputs - 1));
-                let delta = memory[output + feature * stride + row];
                 #[unroll]
                 for i in 0..wide {
-                    sums[o * wide + i] += delta * values[i];
+                    let (from, into) = (tile % across + i * across, tile / across + o * down);
+                    if from < comptime!(layer.inputs) && into < comptime!(layer.outputs) {
+                        let place = to + comptime!(layer.weight) + into * comptime!(layer.inputs) + from;
+                        add(gradient, place, sums[o * wide + i], first);
+                    }
                 }
             }
+            tile += comptime!(plan.units);
+        }
+    }
+}
+
+/// One tile of a layer's weight gradient, summed over the groups of rows of one part.
+#[cube]
+fn sum_tile(
+    activations: &mut [Four],
+    sums: &mut Array<f32>,
+    tile: usize,
+    part: usize,
+    #[comptime] plan: NetworkPlan,
+    #[comptime] layer: LayerPlan,
+) {
+    let [across, down, wide, high] = comptime!(layer.gradient_tiles());
+    let (stride, groups) = comptime!((plan.stride, plan.groups()));
+    let (column, line) = (tile % across, tile / across);
+    #[unroll]
+    for index in 0..comptime!(wide * high) {
+        sums[index] = f32::new(0.0);
+    }
+    let mut group = part;
+    while group < groups {
+        let mut values = Array::<Four>::new(FOUR);
+        #[unroll]
+        for i in 0..wide {
+            let feature = (column + i * across).min(comptime!(layer.inputs - 1));
+            values[i] = activations[comptime!(layer.input) + feature * stride + group];
         }
         #[unroll]
         for o in 0..high {
+            let feature = (line + o * down).min(comptime!(layer.outputs - 1));
+            let delta = activations[comptime!(layer.output) + feature * stride + group];
             #[unroll]
             for i in 0..wide {
-                let (from, into) = (column + i * wide_groups, line + o * high_groups);
-                if from < inputs && into < outputs {
-                    let place = to + comptime!(layer.weight) + into * inputs + from;
-                    add(gradient, place, sums[o * wide + i], first);
+                let value = values[i];
+                let mut sum = sums[o * wide + i];
+                #[unroll]
+                for k in 0..FOUR {
+                    sum += delta.extract(k) * value.extract(k);
                 }
+                sums[o * wide + i] = sum;
             }
         }
-        tile += comptime!(UNITS);
+        group += comptime!(layer.parts);
+    }
+}
+
+/// Adds the parts of the kept tiles of `layer` and all after it up, and writes them to `gradient` from `to` on. Begins with all
+/// units past a barrier.
+#[cube]
+pub(crate) fn write_kept(
+    kept: &Array<f32>,
+    activations: &mut [Four],
+    gradient: &mut [f32],
+    to: usize,
+    #[comptime] plan: NetworkPlan,
+    #[comptime] layer: usize,
+) {
+    if comptime!(layer < plan.layers.len()) {
+        if comptime!(plan.layers[layer].kept.is_some()) {
+            write_layer(
+                kept,
+                activations,
+                gradient,
+                to,
+                comptime!(plan.clone()),
+                comptime!(plan.layers[layer]),
+            );
+            sync_cube();
+        }
+        write_kept(kept, activations, gradient, to, comptime!(plan.clone()), comptime!(layer + 1));
     }
 }
 
 #[cube]
-fn accumulate_bias(
-    memory: &mut [f32],
+fn write_layer(
+    kept: &Array<f32>,
+    exchange: &mut [Four],
+    gradient: &mut [f32],
+    to: usize,
+    #[comptime] plan: NetworkPlan,
+    #[comptime] layer: LayerPlan,
+) {
+    let [across, down, wide, high] = comptime!(layer.gradient_tiles());
+    let tiles = comptime!(across * down);
+    let unit = UNIT_POS as usize;
+    #[unroll]
+    for o in 0..high {
+        let mut four = Four::new(0.0);
+        #[unroll]
+        for i in 0..wide {
+            four.insert(i, kept[comptime!(FOUR * FOUR * layer.kept.unwrap_or(0) + o * wide + i)]);
+        }
+        exchange[comptime!(o * plan.units) + unit] = four;
+    }
+    sync_cube();
+    if unit < tiles {
+        #[unroll]
+        for o in 0..high {
+            let mut sum = exchange[comptime!(o * plan.units) + unit];
+            for part in 1..comptime!(layer.parts) {
+                sum += exchange[comptime!(o * plan.units) + part * tiles + unit];
+            }
+            #[unroll]
+            for i in 0..wide {
+                let (from, into) = (unit % across + i * across, unit / across + o * down);
+                if from < comptime!(layer.inputs) && into < comptime!(layer.outputs) {
+                    gradient[to + comptime!(layer.weight) + into * comptime!(layer.inputs) + from] =
+                        sum.extract(i);
+                }
+            }
+        }
+    }
+}
+
+/// Adds the sums over all rows of some features to `gradient` from `to` on. `places` are where the features begin among the
+/// activations, where their sums begin, and how many they are.
+#[cube]
+pub(crate) fn accumulate_rows(
+    activations: &mut [Four],
     gradient: &mut [f32],
     to: usize,
     first: bool,
     #[comptime] plan: NetworkPlan,
-    #[comptime] layer: LayerPlan,
+    #[comptime] places: (usize, usize, usize),
 ) {
-    let (stride, rows) = comptime!((plan.stride, plan.rows));
-    let output = comptime!(layer.output);
-    let outputs = comptime!(layer.outputs);
+    let (stride, groups) = comptime!((plan.stride, plan.groups()));
+    let (from, into, count) = comptime!(places);
     let mut feature = UNIT_POS as usize;
-    while feature < outputs {
-        let mut sum = f32::new(0.0);
-        for row in 0..rows {
-            sum += memory[output + feature * stride + row];
+    while feature < count {
+        let mut four = Four::new(0.0);
+        for group in 0..groups {
+            four += activations[from + feature * stride + group];
         }
-        add(gradient, to + comptime!(layer.bias.unwrap_or(0)) + feature, sum, first);
-        feature += comptime!(UNITS);
+        let mut sum = f32::new(0.0);
+        #[unroll]
+        for k in 0..FOUR {
+            sum += four.extract(k);
+        }
+        add(gradient, to + into + feature, sum, first);
+        feature += comptime!(plan.units);
     }
 }
 
 /// Adds `value` to `numbers[place]`, or replaces it.
 #[cube]
-pub(crate) fn add(numbers: &mut [f32], place: usize, value: f32, replace: bool) {
+fn add(numbers: &mut [f32], place: usize, value: f32, replace: bool) {
     let mut before = f32::new(0.0);
     if !replace {
         before = numbers[place];
@@ -287,63 +438,60 @@ pub(crate) fn add(numbers: &mut [f32], place: usize, value: f32, replace: bool) 
 #[cube]
 fn backward_layer(
     parameters: &[f32],
-    memory: &mut [f32],
+    weights: &[Four],
+    activations: &mut [Four],
     #[comptime] plan: NetworkPlan,
     #[comptime] layer: LayerPlan,
 ) {
-    let stride = comptime!(plan.stride);
-    let row_groups = comptime!(plan.rows / TILE);
-    let width = comptime!(layer.inputs.min(TILE));
-    let groups = comptime!(layer.inputs.div_ceil(layer.inputs.min(TILE)));
-    let tiles = comptime!((plan.rows / TILE) * layer.inputs.div_ceil(layer.inputs.min(TILE)));
+    let (stride, groups) = comptime!((plan.stride, plan.groups()));
     let (inputs, outputs) = comptime!((layer.inputs, layer.outputs));
-    let (input, output) = comptime!((layer.input, layer.output));
+    let (columns, width) = comptime!((layer.input_columns, layer.inputs.div_ceil(FOUR)));
+    let tiles = comptime!(plan.groups() * layer.inputs.div_ceil(FOUR).div_ceil(layer.input_columns));
     let mut tile = UNIT_POS as usize;
     while tile < tiles {
-        let (row, column) = (tile % row_groups, tile / row_groups);
-        let mut sums = Array::<f32>::new(comptime!(TILE * layer.inputs.min(TILE)));
+        let (group, first) = (tile % groups, tile / groups * columns);
+        let mut sums = Array::<Four>::new(comptime!(FOUR * layer.input_columns));
         #[unroll]
-        for index in 0..comptime!(TILE * layer.inputs.min(TILE)) {
-            sums[index] = f32::new(0.0);
+        for c in 0..comptime!(FOUR * layer.input_columns) {
+            sums[c] = Four::new(0.0);
         }
         for o in 0..outputs {
-            let mut deltas = Array::<f32>::new(TILE);
+            let deltas = activations[comptime!(layer.output) + o * stride + group];
             #[unroll]
-            for r in 0..TILE {
-                deltas[r] = memory[output + o * stride + row + r * row_groups];
-            }
-            #[unroll]
-            for c in 0..width {
-                let feature = (column + c * groups).min(comptime!(layer.inputs - 1));
-                let factor = weight(parameters, memory, o, feature, layer);
-                #[unroll]
-                for r in 0..TILE {
-                    sums[c * TILE + r] += factor * deltas[r];
-                }
+            for q in 0..columns {
+                let column = (first + q).min(comptime!(layer.inputs.div_ceil(FOUR) - 1));
+                let factors = if comptime!(layer.backward.is_some()) {
+                    weights[comptime!(layer.backward.unwrap_or(0)) + o * width + column]
+                } else {
+                    incoming(parameters, o, column, layer)
+                };
+                add_products(&mut sums, factors, deltas, q);
             }
         }
         #[unroll]
-        for c in 0..width {
-            let feature = column + c * groups;
+        for c in 0..comptime!(FOUR * layer.input_columns) {
+            let feature = first * FOUR + c;
             if feature < inputs {
-                #[unroll]
-                for r in 0..TILE {
-                    let place = input + feature * stride + row + r * row_groups;
-                    let slope = derivative(memory[place], comptime!(plan.activation));
-                    memory[place] = slope * sums[c * TILE + r];
-                }
+                let place = comptime!(layer.input) + feature * stride + group;
+                let slopes = derivative(activations[place], comptime!(plan.activation));
+                activations[place] = slopes * sums[c];
             }
         }
-        tile += comptime!(UNITS);
+        tile += comptime!(plan.units);
     }
 }
 
-/// Derivative of the nonlinearity, from its value.
+/// Derivative of the nonlinearity, from its values.
 #[cube]
-fn derivative(value: f32, #[comptime] activation: Activation) -> f32 {
+fn derivative(values: Four, #[comptime] activation: Activation) -> Four {
     if comptime!(activation == Activation::Tanh) {
-        1.0_f32 - value * value
+        Four::new(1.0) - values * values
     } else {
-        select(value > 0.0_f32, 1.0_f32, 0.0_f32)
+        let mut slopes = Four::new(0.0);
+        #[unroll]
+        for k in 0..FOUR {
+            slopes.insert(k, select(values.extract(k) > 0.0_f32, 1.0_f32, 0.0_f32));
+        }
+        slopes
     }
 }

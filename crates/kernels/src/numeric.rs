@@ -97,7 +97,7 @@ pub(crate) fn log_add_exp(left: f32, right: f32) -> f32 {
 
 /// Hyperbolic tangent, to 3e-7. A NaN stays one.
 #[cube]
-pub(crate) fn tanh(x: f32) -> f32 {
+pub fn tanh(x: f32) -> f32 {
     let x = select(x > 7.9_f32, 7.9_f32, x);
     let x = select(x < -7.9_f32, -7.9_f32, x);
     let square = x * x;
@@ -109,7 +109,23 @@ pub(crate) fn tanh(x: f32) -> f32 {
     let below = below * square + 2.618_686_3e-2_f32;
     let below = below * square + 0.467_827_65_f32;
     let below = below * square + 1.0_f32;
-    x * above / below
+    divide(x * above, below)
+}
+
+/// `above / below` for `1 <= below <= 1e30` and `|above| <= 1e30`, to about a unit in the last place.
+///
+/// Division is a call on some devices, and a slow one where its result is 0 or subnormal. The reciprocal begins with a number
+/// whose exponent is the negative one of `below`, wrong by an eighth at most, and each step of Newton's squares the error.
+#[cube]
+fn divide(above: f32, below: f32) -> f32 {
+    let mut reciprocal = f32::reinterpret(0x7ef3_11c7u32 - u32::reinterpret(below));
+    #[unroll]
+    for _ in 0..3 {
+        let error = 1.0_f32 - below * reciprocal;
+        reciprocal += reciprocal * error;
+    }
+    let quotient = above * reciprocal;
+    quotient + (above - quotient * below) * reciprocal
 }
 
 /// What `left + right` loses to rounding, given the rounded `sum` (Knuth's two-sum).

@@ -1,23 +1,34 @@
 //! How a network is laid out in a cube's shared memory.
 //!
-//! A cube works on a block of `rows` steps of one trajectory at a time. Activations stand feature by feature, each
-//! feature's rows together with an odd stride: neighbouring units read neighbouring rows in the forward pass and
-//! neighbouring features in the backward pass, both without bank conflicts. Weights stand beside them when there is
-//! room, else they are read from global memory, which caches them.
+//! A cube works on a block of `rows` steps at a time. Activations stand feature by feature, four rows in a
+//! vector and an odd number of vectors from one feature to the next: neighbouring units read neighbouring rows in the forward
+//! pass and neighbouring features in the backward pass, both without bank conflicts. Weights stand beside them, four in a
+//! vector, too, when there is room, else they are read from global memory, which caches them.
 
 use policy_nets::{Activation, Architecture};
 
-/// Rows that a unit computes together, and columns where there are as many.
-pub(crate) const TILE: usize = 4;
+use crate::device::{Buffer, length};
+use crate::window::WindowBuffers;
+
+/// Numbers of a vector.
+pub(crate) const FOUR: usize = 4;
 /// Units of a cube. A multiple of every plane size, and half of what WebGPU guarantees.
 pub(crate) const UNITS: usize = 128;
 /// Bytes of shared memory up to which several cubes share a processor.
-const COMFORTABLE_BYTES: usize = 32 * 1024;
-/// Numbers that reductions over a cube need.
-const REDUCTION: usize = 4 * UNITS;
+const COMFORTABLE_BYTES: usize = 48 * 1024;
+/// Units of a cube that runs blocks of many rows.
+const MANY_UNITS: usize = 2 * UNITS;
+/// Numbers for each unit that reductions over a cube need.
+const REDUCTION: usize = 4;
+/// Numbers for each row of a block: its coefficient, and whether it is kept.
+const PER_ROW: usize = 2;
+/// Vectors in which units exchange their parts of a weight gradient.
+const EXCHANGE: usize = FOUR * UNITS;
+/// Layers whose weight gradients a unit can keep in registers.
+const MOST_KEPT: usize = 4;
 /// Buffers of the kernel with the most, and one for its sizes.
 const BINDINGS: usize = 11;
-/// Numbers for every action component: constants of the density, or sums.
+/// Numbers for every action component: constants of the density.
 const PER_ACTION: usize = 5;
 
 /// What a device allows a cube.
@@ -58,7 +69,7 @@ pub enum NotCovered {
     },
 }
 
-/// One layer, as the kernels see it. Positions in shared memory count numbers.
+/// One layer, as the kernels see it. Positions in shared memory count vectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct LayerPlan {
     pub(crate) inputs: usize,
@@ -67,15 +78,32 @@ pub(crate) struct LayerPlan {
     pub(crate) weight: usize,
     /// Place of the bias.
     pub(crate) bias: Option<usize>,
-    /// Place of the weight's copy in shared memory, with rows of `weight_stride`.
-    pub(crate) shared_weight: Option<usize>,
-    pub(crate) weight_stride: usize,
-    /// Place of the inputs `[inputs, stride]` in shared memory.
+    /// Place of the weights of the forward pass among those in shared memory, `[inputs, outputs / 4]`.
+    pub(crate) forward: Option<usize>,
+    /// Place of the weights of the backward pass, `[outputs, inputs / 4]`.
+    pub(crate) backward: Option<usize>,
+    /// Vectors of outputs that a unit computes together.
+    pub(crate) output_columns: usize,
+    /// Vectors of inputs whose gradients a unit computes together.
+    pub(crate) input_columns: usize,
+    /// Units that share a tile of the weight gradient, each with its part of the rows.
+    pub(crate) parts: usize,
+    /// Place of the tile among those that a unit keeps in registers from block to block.
+    pub(crate) kept: Option<usize>,
+    /// Place of the inputs `[inputs, stride]` among the activations.
     pub(crate) input: usize,
     /// Place of the outputs `[outputs, stride]`.
     pub(crate) output: usize,
     /// Whether the nonlinearity follows.
     pub(crate) hidden: bool,
+}
+
+impl LayerPlan {
+    /// Tiles of the weight gradient across and down, and numbers of one across and down.
+    pub(crate) fn gradient_tiles(&self) -> [usize; 4] {
+        let (wide, high) = (self.inputs.min(FOUR), self.outputs.min(FOUR));
+        [self.inputs.div_ceil(wide), self.outputs.div_ceil(high), wide, high]
+    }
 }
 
 /// A network in shared memory.
@@ -89,16 +117,22 @@ pub(crate) struct NetworkPlan {
     pub(crate) mean_parameters: usize,
     /// Whether `ln sigma` follows them.
     pub(crate) learned: bool,
-    /// Steps of a block, a multiple of [`TILE`].
+    /// Units of a cube.
+    pub(crate) units: usize,
+    /// Steps of a block, a multiple of [`FOUR`].
     pub(crate) rows: usize,
-    /// Numbers from one feature's rows to the next's.
+    /// Vectors from one feature's rows to the next's.
     pub(crate) stride: usize,
-    /// Place of the numbers for every action component, `[PER_ACTION, action]`.
-    pub(crate) per_action: usize,
     /// Place of every row's gradient with respect to a learned `ln sigma`, `[action, stride]`.
     pub(crate) deviation: usize,
-    /// Numbers of shared memory in all.
-    pub(crate) memory: usize,
+    /// Tiles of weight gradients that a unit keeps in registers.
+    pub(crate) kept: usize,
+    /// Vectors of activations.
+    pub(crate) activations: usize,
+    /// Vectors of weights, at least one.
+    pub(crate) weights: usize,
+    /// Single numbers: `[PER_ACTION, action]`, and behind them room for reductions or `[PER_ROW, rows]`.
+    pub(crate) numbers: usize,
 }
 
 /// Which activations a pass needs to the end.
@@ -130,23 +164,26 @@ impl NetworkPlan {
             return Err(NotCovered::TooFewBindings { bindings: limits.bindings });
         }
         let comfortable = limits.shared_bytes.min(COMFORTABLE_BYTES);
-        // Long blocks first, then weights beside them, then whatever fits.
+        // Blocks of many rows first, then weights beside them, then whatever fits. A forward pass takes so many rows that a
+        // trajectory is soon done; with the registers of a backward pass there would be too few cubes at work.
+        let many = keep == Keep::Last && horizon > 64 && limits.units >= MANY_UNITS;
         let preferences = [
-            (128, true, comfortable),
-            (64, true, comfortable),
-            (32, true, comfortable),
-            (64, false, comfortable),
-            (32, false, comfortable),
-            (16, false, limits.shared_bytes),
-            (8, false, limits.shared_bytes),
-            (4, false, limits.shared_bytes),
+            (128, MANY_UNITS, true, comfortable),
+            (64, UNITS, true, comfortable),
+            (32, UNITS, true, comfortable),
+            (64, UNITS, false, comfortable),
+            (32, UNITS, false, comfortable),
+            (16, UNITS, false, limits.shared_bytes),
+            (8, UNITS, false, limits.shared_bytes),
+            (4, UNITS, false, limits.shared_bytes),
         ];
         preferences
             .into_iter()
-            .map(|(most_rows, weights, bytes)| {
-                (Self::lay_out(architecture, learned, most_rows, horizon, keep, weights), bytes)
+            .skip(usize::from(!many))
+            .map(|(most_rows, units, weights, bytes)| {
+                (Self::lay_out(architecture, learned, [most_rows, units], horizon, keep, weights), bytes)
             })
-            .find(|(plan, bytes)| plan.memory * size_of::<f32>() <= *bytes)
+            .find(|(plan, bytes)| plan.bytes() <= *bytes)
             .map(|(plan, _)| plan)
             .ok_or_else(|| NotCovered::TooWide {
                 numbers: architecture.observation_size
@@ -158,66 +195,82 @@ impl NetworkPlan {
     fn lay_out(
         architecture: &Architecture,
         learned: bool,
-        most_rows: usize,
+        [most_rows, units]: [usize; 2],
         horizon: usize,
         keep: Keep,
         share_weights: bool,
     ) -> Self {
-        // Blocks of even size: 100 steps are two of 52, not one of 64 and one of 36.
-        let blocks = horizon.div_ceil(most_rows).max(1);
-        let rows = horizon.div_ceil(blocks).next_multiple_of(TILE).max(TILE);
-        let stride = rows | 1;
+        let rows = match keep {
+            // Blocks of one trajectory, of even size: 1000 steps are eight of 128, 150 are two of 76.
+            Keep::Last => {
+                let blocks = horizon.div_ceil(most_rows).max(1);
+                horizon.div_ceil(blocks).next_multiple_of(FOUR).max(FOUR)
+            }
+            // Blocks that go on from one trajectory to the next.
+            Keep::All => most_rows,
+        };
+        let groups = rows / FOUR;
+        let stride = groups | 1;
         let sizes = architecture.layers();
         let widest = sizes.iter().map(|(inputs, outputs)| *inputs.max(outputs)).max().unwrap_or(0);
 
-        let mut layers = vec![];
-        let (mut parameters, mut end) = (0, 0);
-        let mut input = 0;
-        if keep == Keep::All {
-            end = architecture.observation_size * stride;
-        }
+        let mut layers: Vec<LayerPlan> = vec![];
+        let (mut parameters, mut weights, mut kept) = (0, 0, 0);
+        let (mut input, mut end) = match keep {
+            // Two areas that take turns.
+            Keep::Last => (0, 2 * widest * stride),
+            Keep::All => (0, architecture.observation_size * stride),
+        };
         for (index, &(inputs, outputs)) in sizes.iter().enumerate() {
             let output = match keep {
-                // Two areas that take turns.
                 Keep::Last => (1 - index % 2) * widest * stride,
                 Keep::All => end,
             };
+            if keep == Keep::All {
+                end += outputs * stride;
+            }
             let weight = parameters;
             parameters += inputs * outputs;
             let bias = architecture.bias.then_some(parameters);
             parameters += if architecture.bias { outputs } else { 0 };
-            let hidden = index + 1 < sizes.len();
-            let layer = LayerPlan {
+            let mut share = |count: usize| {
+                let place = weights;
+                weights += count;
+                place
+            };
+            let forward = share_weights.then(|| share(inputs * outputs.div_ceil(FOUR)));
+            let goes_back = share_weights && keep == Keep::All && index > 0;
+            let backward = goes_back.then(|| share(outputs * inputs.div_ceil(FOUR)));
+            let mut layer = LayerPlan {
                 inputs,
                 outputs,
                 weight,
                 bias,
-                shared_weight: None,
-                weight_stride: inputs,
+                forward,
+                backward,
+                output_columns: columns(units, groups, outputs),
+                input_columns: columns(units, groups, inputs),
+                parts: 1,
+                kept: None,
                 input,
                 output,
-                hidden,
+                hidden: index + 1 < sizes.len(),
             };
+            let [across, down, ..] = layer.gradient_tiles();
+            if keep == Keep::All && across * down <= units && kept < MOST_KEPT {
+                layer.parts = (units / (across * down)).min(groups);
+                layer.kept = Some(kept);
+                kept += 1;
+            }
             layers.push(layer);
             input = output;
-            end = match keep {
-                // Sums over the cube take the place of the activations, and of nothing else.
-                Keep::Last => (2 * widest * stride).max(REDUCTION),
-                Keep::All => output + outputs * stride,
-            };
         }
-        let per_action = end;
-        end += PER_ACTION * architecture.action_size;
         let deviation = end;
         if learned && keep == Keep::All {
             end += architecture.action_size * stride;
         }
-        if share_weights {
-            for layer in &mut layers {
-                layer.shared_weight = Some(end);
-                layer.weight_stride = layer.inputs | 1;
-                end += layer.outputs * layer.weight_stride;
-            }
+        if kept > 0 {
+            end = end.max(EXCHANGE);
         }
         Self {
             layers,
@@ -226,12 +279,29 @@ impl NetworkPlan {
             action_size: architecture.action_size,
             mean_parameters: parameters,
             learned,
+            units,
             rows,
             stride,
-            per_action,
             deviation,
-            memory: end,
+            kept,
+            activations: end,
+            weights: weights.max(1),
+            numbers: PER_ACTION * architecture.action_size
+                + match keep {
+                    Keep::Last => REDUCTION * units,
+                    Keep::All => PER_ROW * rows,
+                },
         }
+    }
+
+    /// Bytes of shared memory.
+    fn bytes(&self) -> usize {
+        (FOUR * (self.activations + self.weights) + self.numbers) * size_of::<f32>()
+    }
+
+    /// Place of the numbers behind those for every action component.
+    pub(crate) fn scratch(&self) -> usize {
+        PER_ACTION * self.action_size
     }
 
     /// Numbers of the flat parameter vector.
@@ -239,10 +309,34 @@ impl NetworkPlan {
         self.mean_parameters + if self.learned { self.action_size } else { 0 }
     }
 
+    /// Checks that buffers have the sizes on which the kernels rely.
+    ///
+    /// # Panics
+    /// When they have not.
+    pub(crate) fn check(&self, parameters: &Buffer, log_std: &Buffer, window: &WindowBuffers) {
+        assert!(length(parameters) >= self.parameter_count(), "parameters of the network");
+        assert!(
+            self.learned || length(log_std) >= self.action_size,
+            "a deviation for every action component"
+        );
+        window.check(self.observation_size, self.action_size);
+    }
+
+    /// Vectors of rows of a block.
+    pub(crate) fn groups(&self) -> usize {
+        self.rows / FOUR
+    }
+
     /// The layer with the means as outputs.
     pub(crate) fn last(&self) -> LayerPlan {
         self.layers[self.layers.len() - 1]
     }
+}
+
+/// Vectors of features that a unit computes together: two where one would leave more tiles than units.
+fn columns(units: usize, groups: usize, features: usize) -> usize {
+    let vectors = features.div_ceil(FOUR);
+    if groups * vectors <= units { 1 } else { 2.min(vectors) }
 }
 
 #[cfg(test)]
@@ -262,19 +356,21 @@ mod tests {
         }
     }
 
-    fn ranges(plan: &NetworkPlan, keep: Keep) -> Vec<(usize, usize)> {
-        let mut ranges = vec![(plan.per_action, PER_ACTION * plan.action_size)];
+    /// Areas among the activations, and among the weights.
+    fn ranges(plan: &NetworkPlan, keep: Keep) -> [Vec<(usize, usize)>; 2] {
+        let (mut activations, mut weights) = (vec![], vec![]);
         for layer in &plan.layers {
             if keep == Keep::All {
-                ranges.push((layer.output, layer.outputs * plan.stride));
+                activations.push((layer.output, layer.outputs * plan.stride));
             }
-            ranges.extend(layer.shared_weight.map(|at| (at, layer.outputs * layer.weight_stride)));
+            weights.extend(layer.forward.map(|at| (at, layer.inputs * layer.outputs.div_ceil(FOUR))));
+            weights.extend(layer.backward.map(|at| (at, layer.outputs * layer.inputs.div_ceil(FOUR))));
         }
         if keep == Keep::All {
-            ranges.push((plan.layers[0].input, plan.observation_size * plan.stride));
-            ranges.push((plan.deviation, plan.action_size * plan.stride));
+            activations.push((plan.layers[0].input, plan.observation_size * plan.stride));
+            activations.push((plan.deviation, plan.action_size * plan.stride));
         }
-        ranges
+        [activations, weights]
     }
 
     #[test]
@@ -287,20 +383,37 @@ mod tests {
                             let plan =
                                 NetworkPlan::new(&architecture(sizes, bias), horizon, true, keep, limits)
                                     .unwrap_or_else(|error| panic!("{sizes:?}: {error}"));
-                            assert!(plan.memory * 4 <= limits.shared_bytes);
-                            assert!(plan.rows.is_multiple_of(TILE) && plan.stride % 2 == 1);
-                            assert!(keep == Keep::All || plan.per_action >= REDUCTION);
-                            let mut ranges = ranges(&plan, keep);
-                            ranges.sort_unstable();
-                            for pair in ranges.windows(2) {
-                                assert!(pair[0].0 + pair[0].1 <= pair[1].0, "{pair:?} in {plan:?}");
+                            assert!(plan.bytes() <= limits.shared_bytes);
+                            assert!(plan.rows.is_multiple_of(FOUR) && plan.stride % 2 == 1);
+                            assert!(plan.stride * FOUR >= plan.rows && plan.units <= limits.units);
+                            let sizes = [plan.activations, plan.weights];
+                            for (mut ranges, size) in ranges(&plan, keep).into_iter().zip(sizes) {
+                                ranges.sort_unstable();
+                                for pair in ranges.windows(2) {
+                                    assert!(pair[0].0 + pair[0].1 <= pair[1].0, "{pair:?} in {plan:?}");
+                                }
+                                assert!(ranges.last().is_none_or(|(start, length)| start + length <= size));
                             }
-                            let (start, length) = ranges[ranges.len() - 1];
-                            assert!(start + length <= plan.memory);
                         }
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn every_unit_has_at_most_one_part_of_a_kept_tile() {
+        for sizes in [&[4, 1][..], &[17, 32, 32, 6], &[64, 64, 64], &[9; 9]] {
+            let plan = NetworkPlan::new(&architecture(sizes, false), 100, false, Keep::All, LARGE).unwrap();
+            for layer in &plan.layers {
+                let [across, down, wide, high] = layer.gradient_tiles();
+                assert!(across * wide >= layer.inputs && down * high >= layer.outputs);
+                assert!(layer.kept.is_none() || across * down * layer.parts <= UNITS, "{layer:?}");
+                assert!(layer.kept.is_some() || layer.parts == 1, "{layer:?}");
+            }
+            assert!(plan.kept <= MOST_KEPT);
+            assert!(plan.layers.iter().filter_map(|layer| layer.kept).eq(0..plan.kept));
+            assert!(plan.kept == 0 || plan.activations >= EXCHANGE);
         }
     }
 

@@ -5,13 +5,16 @@
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
-use crate::device::{Buffer, KernelDevice};
+use crate::device::{Buffer, KernelDevice, length};
 use crate::gradient::PartialGradients;
 use crate::numeric::lost;
-use crate::plan::UNITS;
 
+/// Units of a cube, as many as WebGPU guarantees.
+const UNITS: usize = 256;
 /// Parameters that a cube sums, one for each unit of a line.
 const COLUMNS: usize = 32;
+/// Rows that a unit reads before it adds the first of them.
+const AHEAD: usize = 8;
 /// Lines of units, each of which sums every so-many-th row.
 const LINES: usize = UNITS / COLUMNS;
 
@@ -73,15 +76,19 @@ pub fn square_count(parameters: usize) -> usize {
 /// The sum of the partial gradients, `[P]`. One launch.
 pub fn sum(partial: &PartialGradients, device: &KernelDevice) -> Buffer {
     let gradient = device.empty(partial.parameters);
-    sum_kernel::launch(
-        device.client(),
-        CubeCount::Static(device.cubes(square_count(partial.parameters)), 1, 1),
-        CubeDim::new_1d(UNITS as u32),
-        partial.values.clone().into_buffer_arg(),
-        gradient.clone().into_buffer_arg(),
-        partial.rows as u32,
-        partial.parameters as u32,
-    );
+    // SAFETY: no index leaves its buffer: units with a column below the number of parameters read and write that column alone,
+    // and rows below the number of rows.
+    unsafe {
+        sum_kernel::launch_unchecked(
+            device.client(),
+            CubeCount::Static(device.cubes(square_count(partial.parameters)), 1, 1),
+            CubeDim::new_1d(UNITS as u32),
+            partial.values.clone().into_buffer_arg(),
+            gradient.clone().into_buffer_arg(),
+            partial.rows as u32,
+            partial.parameters as u32,
+        );
+    }
     gradient
 }
 
@@ -89,6 +96,9 @@ pub fn sum(partial: &PartialGradients, device: &KernelDevice) -> Buffer {
 /// gradient into `packed` from `to` on, and the new parameters behind them. One launch.
 ///
 /// `moments` are Adam's, `[P]` each; a constant step reads none and takes any buffer.
+///
+/// # Panics
+/// When a buffer is too small.
 pub fn step(
     partial: &PartialGradients,
     parameters: &Buffer,
@@ -99,6 +109,8 @@ pub fn step(
     device: &KernelDevice,
 ) -> Stepped {
     let count = partial.parameters;
+    assert!(length(parameters) >= count, "parameters of the network");
+    assert!(length(packed) >= to + square_count(count) + count, "room for squares and parameters");
     let stepped = Stepped {
         gradient: device.empty(count),
         parameters: device.empty(count),
@@ -110,35 +122,40 @@ pub fn step(
             (true, [rate, beta_1, complement_1, beta_2, complement_2, square_correction, epsilon])
         }
     };
+    assert!(!adam || moments.iter().all(|moment| length(moment) >= count), "moments of every parameter");
     let [rate, beta_1, complement_1, beta_2, complement_2, square_correction, epsilon] = numbers;
-    step_kernel::launch(
-        device.client(),
-        CubeCount::Static(device.cubes(square_count(count)), 1, 1),
-        CubeDim::new_1d(UNITS as u32),
-        partial.values.clone().into_buffer_arg(),
-        parameters.clone().into_buffer_arg(),
-        moments[0].clone().into_buffer_arg(),
-        moments[1].clone().into_buffer_arg(),
-        stepped.gradient.clone().into_buffer_arg(),
-        stepped.parameters.clone().into_buffer_arg(),
-        stepped.moments[0].clone().into_buffer_arg(),
-        stepped.moments[1].clone().into_buffer_arg(),
-        packed.clone().into_buffer_arg(),
-        partial.rows as u32,
-        count as u32,
-        to as u32,
-        rate,
-        beta_1,
-        complement_1,
-        beta_2,
-        complement_2,
-        square_correction,
-        epsilon,
-        projection.first as u32,
-        projection.min,
-        projection.max,
-        adam,
-    );
+    // SAFETY: no index leaves its buffer: units with a column below the number of parameters read and write that column alone,
+    // rows below the number of rows, and `packed` from `to` on, where its caller made room.
+    unsafe {
+        step_kernel::launch_unchecked(
+            device.client(),
+            CubeCount::Static(device.cubes(square_count(count)), 1, 1),
+            CubeDim::new_1d(UNITS as u32),
+            partial.values.clone().into_buffer_arg(),
+            parameters.clone().into_buffer_arg(),
+            moments[0].clone().into_buffer_arg(),
+            moments[1].clone().into_buffer_arg(),
+            stepped.gradient.clone().into_buffer_arg(),
+            stepped.parameters.clone().into_buffer_arg(),
+            stepped.moments[0].clone().into_buffer_arg(),
+            stepped.moments[1].clone().into_buffer_arg(),
+            packed.clone().into_buffer_arg(),
+            partial.rows as u32,
+            count as u32,
+            to as u32,
+            rate,
+            beta_1,
+            complement_1,
+            beta_2,
+            complement_2,
+            square_correction,
+            epsilon,
+            projection.first as u32,
+            projection.min,
+            projection.max,
+            adam,
+        );
+    }
     stepped
 }
 
@@ -152,11 +169,19 @@ fn column_sum(partial: &[f32], memory: &mut [f32], column: usize, rows: usize, c
     if column < count {
         let mut row = line;
         while row < rows {
-            let term = partial[row * count + column];
-            let next = sum + term;
-            rest += lost(sum, term, next);
-            sum = next;
-            row += comptime!(LINES);
+            let mut terms = Array::<f32>::new(AHEAD);
+            #[unroll]
+            for k in 0..AHEAD {
+                let at = row + comptime!(k * LINES);
+                terms[k] = select(at < rows, partial[at.min(rows - 1) * count + column], 0.0_f32);
+            }
+            #[unroll]
+            for k in 0..AHEAD {
+                let next = sum + terms[k];
+                rest += lost(sum, terms[k], next);
+                sum = next;
+            }
+            row += comptime!(AHEAD * LINES);
         }
     }
     memory[unit] = sum;
@@ -174,7 +199,7 @@ fn column_sum(partial: &[f32], memory: &mut [f32], column: usize, rows: usize, c
     sum + rest
 }
 
-#[cube(launch)]
+#[cube(launch_unchecked)]
 fn sum_kernel(partial: &[f32], gradient: &mut [f32], rows: u32, count: u32) {
     let mut memory = Shared::<[f32]>::new_slice(comptime!(2 * UNITS));
     let unit = UNIT_POS as usize;
@@ -189,7 +214,7 @@ fn sum_kernel(partial: &[f32], gradient: &mut [f32], rows: u32, count: u32) {
     }
 }
 
-#[cube(launch)]
+#[cube(launch_unchecked)]
 fn step_kernel(
     partial: &[f32],
     parameters: &[f32],

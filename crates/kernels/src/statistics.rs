@@ -5,10 +5,13 @@ use cubecl::prelude::*;
 use policy_nets::Architecture;
 
 use crate::device::{Buffer, KernelDevice};
-use crate::network::{forward, load_observations, load_weights};
+use crate::network::{Four, forward, load_observations, load_weights};
 use crate::numeric::{LOG_ZERO, exp, exp_m1, log_1p, lost};
-use crate::plan::{Keep, NetworkPlan, NotCovered, UNITS};
+use crate::plan::{FOUR, Keep, NetworkPlan, NotCovered};
 use crate::window::WindowBuffers;
+
+/// Numbers that a unit adds up before units wait for each other.
+const TOGETHER: usize = 8;
 
 /// The kernel for one architecture and horizon.
 #[derive(Clone, Debug)]
@@ -43,6 +46,9 @@ impl Statistics {
 
     /// Statistics of all trajectories held under the policy with flat `parameters`, and `log_std` `[action]` when it is
     /// not learned. One launch.
+    ///
+    /// # Panics
+    /// When a buffer is too small.
     pub fn launch(
         &self,
         parameters: &Buffer,
@@ -51,32 +57,37 @@ impl Statistics {
         device: &KernelDevice,
     ) -> TrajectoryStatistics {
         let count = window.trajectories();
+        self.plan.check(parameters, log_std, window);
         let statistics =
             TrajectoryStatistics { log_ratio: device.empty(count), exponent: device.empty(count) };
         let cubes = device.cubes(count);
-        statistics_kernel::launch(
-            device.client(),
-            CubeCount::Static(cubes, 1, 1),
-            CubeDim::new_1d(UNITS as u32),
-            parameters.clone().into_buffer_arg(),
-            log_std.clone().into_buffer_arg(),
-            window.observations.clone().into_buffer_arg(),
-            window.actions.clone().into_buffer_arg(),
-            window.means.clone().into_buffer_arg(),
-            window.log_std.clone().into_buffer_arg(),
-            window.lengths.clone().into_buffer_arg(),
-            statistics.log_ratio.clone().into_buffer_arg(),
-            statistics.exponent.clone().into_buffer_arg(),
-            count as u32,
-            window.batch as u32,
-            window.horizon as u32,
-            self.plan.clone(),
-        );
+        // SAFETY: no index leaves its buffer: the plan and the parameters are of one architecture, the window's buffers have its sizes,
+        // and there is room for one number a trajectory.
+        unsafe {
+            statistics_kernel::launch_unchecked(
+                device.client(),
+                CubeCount::Static(cubes, 1, 1),
+                CubeDim::new_1d(self.plan.units as u32),
+                parameters.clone().into_buffer_arg(),
+                log_std.clone().into_buffer_arg(),
+                window.observations.clone().into_buffer_arg(),
+                window.actions.clone().into_buffer_arg(),
+                window.means.clone().into_buffer_arg(),
+                window.log_std.clone().into_buffer_arg(),
+                window.lengths.clone().into_buffer_arg(),
+                statistics.log_ratio.clone().into_buffer_arg(),
+                statistics.exponent.clone().into_buffer_arg(),
+                count as u32,
+                window.batch as u32,
+                window.horizon as u32,
+                self.plan.clone(),
+            );
+        }
         statistics
     }
 }
 
-#[cube(launch)]
+#[cube(launch_unchecked)]
 fn statistics_kernel(
     parameters: &[f32],
     fixed_log_std: &[f32],
@@ -92,22 +103,25 @@ fn statistics_kernel(
     horizon: u32,
     #[comptime] plan: NetworkPlan,
 ) {
-    let mut memory = Shared::<[f32]>::new_slice(comptime!(plan.memory));
+    let mut activations = Shared::<[Four]>::new_slice(comptime!(plan.activations));
+    let mut weights = Shared::<[Four]>::new_slice(comptime!(plan.weights));
+    let mut numbers = Shared::<[f32]>::new_slice(comptime!(plan.numbers));
     let (rows, stride, size) = comptime!((plan.rows, plan.stride, plan.action_size));
-    let constants = comptime!(plan.per_action);
     let output = comptime!(plan.last().output);
-    load_weights(parameters, &mut memory, comptime!(plan.clone()), comptime!(0_usize));
+    let scratch = comptime!(plan.scratch());
+    let unit = UNIT_POS as usize;
+    load_weights(parameters, &mut weights, comptime!(plan.clone()), comptime!(0_usize));
 
     let mut trajectory = CUBE_POS;
     while trajectory < trajectories as usize {
-        let length = lengths[trajectory] as usize;
+        let length = (lengths[trajectory] as usize).min(horizon as usize);
         sync_cube();
         density_constants(
             parameters,
             fixed_log_std,
             behaviour_log_std,
             (trajectory / batch as usize) * size,
-            &mut memory,
+            &mut numbers,
             comptime!(plan.clone()),
         );
 
@@ -119,26 +133,34 @@ fn statistics_kernel(
         while start < length {
             let first_step = trajectory * horizon as usize + start;
             let count = (length - start).min(rows);
-            load_observations(observations, first_step, count, &mut memory, comptime!(plan.clone()));
+            load_observations(observations, first_step, count, &mut activations, comptime!(plan.clone()));
             sync_cube();
-            forward(parameters, &mut memory, comptime!(plan.clone()), comptime!(0_usize));
+            forward(parameters, &weights, &mut activations, comptime!(plan.clone()), comptime!(0_usize));
 
-            let row = UNIT_POS as usize;
-            if row < count {
+            let mut index = unit;
+            while index < comptime!(plan.groups() * plan.action_size) {
+                let (group, d) = (index / size, index % size);
+                let new_means = activations[output + d * stride + group];
+                let target_scale = numbers[d];
+                let behaviour_scale = numbers[size + d];
+                let remainder = numbers[2 * size + d];
                 let mut of_ratio = f32::new(0.0);
                 let mut of_divergence = f32::new(0.0);
-                for d in 0..size {
-                    let place = (first_step + row) * size + d;
-                    let (action, behaviour) = (actions[place], means[place]);
-                    let mean = memory[output + d * stride + row];
-                    let target_scale = memory[constants + d];
-                    let behaviour_scale = memory[constants + size + d];
-                    let (from_behaviour, from_target) = (action - behaviour, action - mean);
-                    let apart = behaviour - mean;
-                    let difference = apart * target_scale + from_behaviour * (target_scale - behaviour_scale);
-                    let sum = from_target * target_scale + from_behaviour * behaviour_scale;
-                    of_ratio += difference * sum * 0.5_f32;
-                    of_divergence += apart * apart * memory[constants + 2 * size + d];
+                #[unroll]
+                for k in 0..FOUR {
+                    let row = group * FOUR + k;
+                    if row < count {
+                        let place = (first_step + row) * size + d;
+                        let (action, behaviour) = (actions[place], means[place]);
+                        let mean = new_means.extract(k);
+                        let (from_behaviour, from_target) = (action - behaviour, action - mean);
+                        let apart = behaviour - mean;
+                        let difference =
+                            apart * target_scale + from_behaviour * (target_scale - behaviour_scale);
+                        let sum = from_target * target_scale + from_behaviour * behaviour_scale;
+                        of_ratio += difference * sum * 0.5_f32;
+                        of_divergence += apart * apart * remainder;
+                    }
                 }
                 let sum = ratio + of_ratio;
                 ratio_lost += lost(ratio, of_ratio, sum);
@@ -146,49 +168,50 @@ fn statistics_kernel(
                 let sum = divergence + of_divergence;
                 divergence_lost += lost(divergence, of_divergence, sum);
                 divergence = sum;
+                index += comptime!(plan.units);
             }
             sync_cube();
             start += rows;
         }
 
-        // The constants must outlive the sums over units, which take the memory's beginning.
         let mut ratio_constant = f32::new(0.0);
         let mut divergence_constant = f32::new(0.0);
         let mut infinite = false;
-        if UNIT_POS == 0 {
+        if unit == 0 {
             for d in 0..size {
-                ratio_constant += memory[constants + 3 * size + d];
-                let constant = memory[constants + 4 * size + d];
+                ratio_constant += numbers[3 * size + d];
+                let constant = numbers[4 * size + d];
                 infinite = infinite || constant > 1e29_f32;
                 divergence_constant += constant;
             }
         }
+        numbers[scratch + unit] = ratio;
+        numbers[comptime!(plan.scratch() + plan.units) + unit] = ratio_lost;
+        numbers[comptime!(plan.scratch() + 2 * plan.units) + unit] = divergence;
+        numbers[comptime!(plan.scratch() + 3 * plan.units) + unit] = divergence_lost;
         sync_cube();
-        let unit = UNIT_POS as usize;
-        memory[unit] = ratio;
-        memory[comptime!(UNITS) + unit] = ratio_lost;
-        memory[comptime!(2 * UNITS) + unit] = divergence;
-        memory[comptime!(3 * UNITS) + unit] = divergence_lost;
-        sync_cube();
-        let mut half = comptime!(UNITS / 2).runtime();
-        while half > 0 {
-            if unit < half {
-                add_exactly(&mut memory, unit, unit + half, comptime!(UNITS));
-                add_exactly(
-                    &mut memory,
-                    comptime!(2 * UNITS) + unit,
-                    comptime!(2 * UNITS) + unit + half,
-                    comptime!(UNITS),
-                );
+        let mut count = comptime!(plan.units).runtime();
+        while count > 1 {
+            let left = (count / TOGETHER).max(1);
+            if unit < left {
+                let mut other = unit + left;
+                while other < count {
+                    add_exactly(&mut numbers, scratch + unit, scratch + other, comptime!(plan.units));
+                    let second = comptime!(plan.scratch() + 2 * plan.units);
+                    add_exactly(&mut numbers, second + unit, second + other, comptime!(plan.units));
+                    other += left;
+                }
             }
             sync_cube();
-            half /= 2;
+            count = left;
         }
-        if UNIT_POS == 0 {
+        if unit == 0 {
             let steps = f32::cast_from(length as u32);
-            log_ratio[trajectory] = memory[0] + (memory[comptime!(UNITS)] + ratio_constant * steps);
-            let total =
-                memory[comptime!(2 * UNITS)] + (memory[comptime!(3 * UNITS)] + divergence_constant * steps);
+            let lost = numbers[comptime!(plan.scratch() + plan.units)];
+            log_ratio[trajectory] = numbers[scratch] + (lost + ratio_constant * steps);
+            let lost = numbers[comptime!(plan.scratch() + 3 * plan.units)];
+            let sum = numbers[comptime!(plan.scratch() + 2 * plan.units)];
+            let total = sum + (lost + divergence_constant * steps);
             exponent[trajectory] = select(infinite, f32::new(comptime!(-LOG_ZERO)), total);
         }
         trajectory += CUBE_COUNT;
@@ -223,11 +246,10 @@ fn density_constants(
     fixed_log_std: &[f32],
     behaviour_log_std: &[f32],
     behaviour: usize,
-    memory: &mut [f32],
+    numbers: &mut [f32],
     #[comptime] plan: NetworkPlan,
 ) {
     let size = comptime!(plan.action_size);
-    let to = comptime!(plan.per_action);
     let mut d = UNIT_POS as usize;
     while d < size {
         let target_log = target_log_std(parameters, fixed_log_std, d, comptime!(plan.clone()));
@@ -239,12 +261,12 @@ fn density_constants(
         let infinite = excess >= 1.0_f32;
         let excess = select(infinite, 0.0_f32, excess);
         let behaviour_scale = exp(-behaviour_log);
-        memory[to + d] = exp(-target_log);
-        memory[to + size + d] = behaviour_scale;
-        memory[to + 2 * size + d] = behaviour_scale * behaviour_scale / (1.0_f32 - excess);
-        memory[to + 3 * size + d] = target_log - behaviour_log;
+        numbers[d] = exp(-target_log);
+        numbers[size + d] = behaviour_scale;
+        numbers[2 * size + d] = behaviour_scale * behaviour_scale / (1.0_f32 - excess);
+        numbers[3 * size + d] = target_log - behaviour_log;
         let constant = (log_variance_ratio + log_1p(-excess)) * -0.5_f32;
-        memory[to + 4 * size + d] = select(infinite, f32::new(comptime!(-LOG_ZERO)), constant);
-        d += comptime!(UNITS);
+        numbers[4 * size + d] = select(infinite, f32::new(comptime!(-LOG_ZERO)), constant);
+        d += comptime!(plan.units);
     }
 }

@@ -7,13 +7,17 @@ use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 use estimator::{CoefficientRule, DiagnosticsReport, DivergenceEstimator, MixtureRule};
 
-use crate::device::{Buffer, KernelDevice};
+use crate::device::{Buffer, KernelDevice, length};
 use crate::numeric::{LOG_ZERO, exp, exp_m1, log, log_1m_exp, log_add_exp};
 use crate::plan::Limits;
 use crate::statistics::TrajectoryStatistics;
 
 /// Units of the cube, as many as WebGPU guarantees.
 const UNITS: usize = 256;
+/// Units of the cube for many trajectories; few are weighed sooner where fewer units wait for each other.
+const MANY_UNITS: usize = 1024;
+/// How many trajectories are many.
+const MANY: usize = 16_384;
 /// Numbers for every batch: `ln D`, `ln alpha`, `ln lambda`, sum and sum of squares of its weights.
 const PER_BATCH: usize = 5;
 /// The largest logarithm of a weight.
@@ -51,6 +55,8 @@ struct WeightPlan {
     geometric: bool,
     /// Most batches.
     capacity: usize,
+    /// Units of the cube, a power of two.
+    units: usize,
     /// Units that share a batch, a power of two.
     lanes: usize,
 }
@@ -70,8 +76,10 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Plans the kernel for windows of up to `capacity` batches; `None` when so many do not fit into a cube's memory.
-    pub fn new(rule: WeightRule, capacity: usize, limits: Limits) -> Option<Self> {
+    /// Plans the kernel for windows of up to `capacity` batches of `batch` trajectories; `None` when so many batches do not fit
+    /// into a cube's memory.
+    pub fn new(rule: WeightRule, [capacity, batch]: [usize; 2], limits: Limits) -> Option<Self> {
+        let units = if capacity * batch >= MANY && limits.units >= MANY_UNITS { MANY_UNITS } else { UNITS };
         let plan = WeightPlan {
             kind: match rule {
                 WeightRule::Uniform => Kind::Uniform,
@@ -96,15 +104,19 @@ impl Weights {
             ),
             geometric: matches!(rule, WeightRule::PowerMean { exponent: 0.0, .. }),
             capacity,
-            lanes: UNITS / capacity.next_power_of_two().min(UNITS),
+            units,
+            lanes: units / capacity.next_power_of_two().min(units),
         };
-        let fits = plan.memory() * size_of::<f32>() <= limits.shared_bytes && limits.units >= UNITS;
+        let fits = plan.memory() * size_of::<f32>() <= limits.shared_bytes && limits.units >= units;
         fits.then_some(Self { rule, plan })
     }
 
     /// Weights `[window, batch]` of windows of `[window, batch]` trajectories. Writes their diagnostics, in the order of
     /// [`DiagnosticsReport::unpack`], to the beginning of `packed`, and from `place` on the log-ratios, unless the weights
     /// are uniform, and the weights once more. One launch.
+    ///
+    /// # Panics
+    /// When a buffer is too small, or there are more batches than planned for.
     pub fn launch(
         &self,
         statistics: &TrajectoryStatistics,
@@ -112,9 +124,16 @@ impl Weights {
         (packed, place): (&Buffer, usize),
         device: &KernelDevice,
     ) -> Buffer {
-        debug_assert!(place >= DiagnosticsReport::packed_len(window));
-        let weights = device.empty(window * batch);
-        let count = (window * batch) as f64;
+        let trajectories = window * batch;
+        let copies = if self.rule == WeightRule::Uniform { 1 } else { 2 };
+        assert!(window <= self.plan.capacity, "at most {} batches, not {window}", self.plan.capacity);
+        assert!(place >= DiagnosticsReport::packed_len(window), "room for the diagnostics");
+        assert!(length(packed) >= place + copies * trajectories, "room for weights and log-ratios");
+        let statistics_needed = if copies == 1 { 0 } else { trajectories };
+        assert!(length(&statistics.log_ratio) >= statistics_needed, "a log-ratio for every trajectory");
+        assert!(length(&statistics.exponent) >= statistics_needed, "an exponent for every trajectory");
+        let weights = device.empty(trajectories);
+        let count = trajectories as f64;
         // The logarithm of lambda is `log_lambda`, less half of `ln D` where it is adaptive.
         let (log_lambda, exponent) = match self.rule {
             WeightRule::PowerMean { rule, exponent, .. } => {
@@ -134,25 +153,29 @@ impl Weights {
             WeightRule::MultipleImportance { log_clip } => log_clip.min(-estimator::LOG_ZERO),
             _ => -estimator::LOG_ZERO,
         };
-        weights_kernel::launch(
-            device.client(),
-            CubeCount::Static(1, 1, 1),
-            CubeDim::new_1d(UNITS as u32),
-            statistics.log_ratio.clone().into_buffer_arg(),
-            statistics.exponent.clone().into_buffer_arg(),
-            weights.clone().into_buffer_arg(),
-            packed.clone().into_buffer_arg(),
-            window as u32,
-            batch as u32,
-            count as f32,
-            (batch as f64).ln() as f32,
-            (window as f64).ln() as f32,
-            log_lambda as f32,
-            exponent as f32,
-            log_clip as f32,
-            place as u32,
-            self.plan,
-        );
+        // SAFETY: no index leaves its buffer: statistics and weights have `window * batch` numbers, at most `capacity` batches have
+        // room in shared memory, and `packed` has room for what the documentation says is written there.
+        unsafe {
+            weights_kernel::launch_unchecked(
+                device.client(),
+                CubeCount::Static(1, 1, 1),
+                CubeDim::new_1d(self.plan.units as u32),
+                statistics.log_ratio.clone().into_buffer_arg(),
+                statistics.exponent.clone().into_buffer_arg(),
+                weights.clone().into_buffer_arg(),
+                packed.clone().into_buffer_arg(),
+                window as u32,
+                batch as u32,
+                count as f32,
+                (batch as f64).ln() as f32,
+                (window as f64).ln() as f32,
+                log_lambda as f32,
+                exponent as f32,
+                log_clip as f32,
+                place as u32,
+                self.plan,
+            );
+        }
         weights
     }
 }
@@ -160,16 +183,16 @@ impl Weights {
 impl WeightPlan {
     /// Numbers of shared memory.
     fn memory(&self) -> usize {
-        UNITS + PER_BATCH * self.capacity
+        self.units + PER_BATCH * self.capacity
     }
 
     /// Place of the numbers of one kind.
     fn place(&self, kind: usize) -> usize {
-        UNITS + kind * self.capacity
+        self.units + kind * self.capacity
     }
 }
 
-#[cube(launch)]
+#[cube(launch_unchecked)]
 fn weights_kernel(
     log_ratio: &[f32],
     exponent: &[f32],
@@ -190,7 +213,7 @@ fn weights_kernel(
     let (window, batch) = (window as usize, batch as usize);
     let (alphas, lambdas) = comptime!((plan.place(1), plan.place(2)));
     let lanes = comptime!(plan.lanes);
-    let groups = comptime!(UNITS / plan.lanes);
+    let groups = comptime!(plan.units / plan.lanes);
     let unit = UNIT_POS as usize;
     let (group, lane) = (unit / lanes, unit % lanes);
 
@@ -242,7 +265,7 @@ fn weights_kernel(
         }
         first += groups;
     }
-    let largest = cube_max(&mut memory, largest).max(f32::new(f32::MIN_POSITIVE));
+    let largest = cube_max(&mut memory, largest, plan).max(f32::new(f32::MIN_POSITIVE));
     diagnostics(weights, packed, &mut memory, window, batch, largest, plan);
 }
 
@@ -260,7 +283,7 @@ fn diagnostics(
     let (moments, alphas, lambdas) = comptime!((plan.place(0), plan.place(1), plan.place(2)));
     let (sums, squares) = comptime!((plan.place(3), plan.place(4)));
     let lanes = comptime!(plan.lanes);
-    let groups = comptime!(UNITS / plan.lanes);
+    let groups = comptime!(plan.units / plan.lanes);
     let unit = UNIT_POS as usize;
     let (group, lane) = (unit / lanes, unit % lanes);
 
@@ -294,10 +317,10 @@ fn diagnostics(
     while i < window {
         sum += memory[sums + i];
         square += memory[squares + i];
-        i += comptime!(UNITS);
+        i += comptime!(plan.units);
     }
-    let total = cube_sum(memory, sum);
-    let square = cube_sum(memory, square);
+    let total = cube_sum(memory, sum, plan);
+    let square = cube_sum(memory, square, plan);
     let floor = f32::new(f32::MIN_POSITIVE);
     if unit == 0 {
         packed[0] = total * total / square.max(floor);
@@ -319,7 +342,7 @@ fn diagnostics(
         packed[2 + 2 * window + i] = log_moment;
         packed[2 + 3 * window + i] = alpha;
         packed[2 + 4 * window + i] = lambda;
-        i += comptime!(UNITS);
+        i += comptime!(plan.units);
     }
 }
 
@@ -335,7 +358,7 @@ fn log_moments(
     #[comptime] plan: WeightPlan,
 ) {
     let lanes = comptime!(plan.lanes);
-    let groups = comptime!(UNITS / plan.lanes);
+    let groups = comptime!(plan.units / plan.lanes);
     let unit = UNIT_POS as usize;
     let (group, lane) = (unit / lanes, unit % lanes);
     let mut first = 0_usize;
@@ -390,16 +413,16 @@ fn coefficients(
         let mut i = unit;
         while i < window {
             largest = largest.max(memory[moments + i] * -0.5_f32);
-            i += comptime!(UNITS);
+            i += comptime!(plan.units);
         }
-        largest = cube_max(memory, largest);
+        largest = cube_max(memory, largest, plan);
         let mut sum = f32::new(0.0);
         let mut i = unit;
         while i < window {
             sum += exp(memory[moments + i] * -0.5_f32 - largest);
-            i += comptime!(UNITS);
+            i += comptime!(plan.units);
         }
-        log_total = log(cube_sum(memory, sum));
+        log_total = log(cube_sum(memory, sum, plan));
     }
     let mut i = unit;
     while i < window {
@@ -414,7 +437,7 @@ fn coefficients(
         }
         memory[alphas + i] = log_alpha;
         memory[lambdas + i] = log_correction;
-        i += comptime!(UNITS);
+        i += comptime!(plan.units);
     }
     sync_cube();
 }
@@ -458,11 +481,11 @@ fn lane_max(memory: &mut [f32], value: f32, lane: usize, #[comptime] lanes: usiz
 }
 
 #[cube]
-fn cube_sum(memory: &mut [f32], value: f32) -> f32 {
-    lane_sum(memory, value, UNIT_POS as usize, comptime!(UNITS))
+fn cube_sum(memory: &mut [f32], value: f32, #[comptime] plan: WeightPlan) -> f32 {
+    lane_sum(memory, value, UNIT_POS as usize, comptime!(plan.units))
 }
 
 #[cube]
-fn cube_max(memory: &mut [f32], value: f32) -> f32 {
-    lane_max(memory, value, UNIT_POS as usize, comptime!(UNITS))
+fn cube_max(memory: &mut [f32], value: f32, #[comptime] plan: WeightPlan) -> f32 {
+    lane_max(memory, value, UNIT_POS as usize, comptime!(plan.units))
 }

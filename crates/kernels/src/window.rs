@@ -4,7 +4,7 @@ use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 use estimator::{Baseline, StepReturn};
 
-use crate::device::{Buffer, KernelDevice};
+use crate::device::{Buffer, KernelDevice, length};
 use crate::numeric::lost;
 use crate::plan::UNITS;
 
@@ -84,67 +84,113 @@ impl WindowBuffers {
         self.filled * self.batch
     }
 
+    /// Checks that the buffers have room for all slots that are filled, on which kernels rely.
+    ///
+    /// # Panics
+    /// When they have not.
+    pub(crate) fn check(&self, observation_size: usize, action_size: usize) {
+        let trajectories = self.trajectories();
+        let steps = trajectories * self.horizon;
+        let sizes = [
+            (&self.observations, steps * observation_size),
+            (&self.actions, steps * action_size),
+            (&self.means, steps * action_size),
+            (&self.log_std, self.filled * action_size),
+            (&self.lengths, trajectories),
+            (&self.returns, steps),
+        ];
+        assert!(
+            sizes.iter().all(|(buffer, least)| length(buffer) >= *least),
+            "sizes of the window's buffers"
+        );
+    }
+
     /// Copies a batch into `slot` and computes its step returns: two launches, one more with a baseline. Nothing passes
     /// through the host.
+    ///
+    /// # Panics
+    /// When the batch or the slot has other sizes than the window.
     pub fn store(&self, slot: usize, batch: &BatchBuffers, returns: &Returns, device: &KernelDevice) {
         let (count, horizon) = (self.batch, self.horizon);
-        let observation_size = batch.observations.meta.shape().num_elements() / (count * horizon);
-        let action_size = batch.log_std.meta.shape().num_elements();
+        let observation_size = length(&batch.observations) / (count * horizon);
+        let action_size = length(&batch.log_std);
+        let whole = Self { filled: slot + 1, ..self.clone() };
+        whole.check(observation_size, action_size);
+        let steps = count * horizon;
+        let sizes = [
+            (&batch.actions, steps * action_size),
+            (&batch.means, steps * action_size),
+            (&batch.lengths, count),
+            (&batch.rewards, steps),
+            (&returns.powers, horizon),
+        ];
+        assert!(sizes.iter().all(|(buffer, least)| length(buffer) >= *least), "sizes of the batch's buffers");
         let numbers = count * horizon * observation_size.max(action_size);
-        store_kernel::launch(
-            device.client(),
-            CubeCount::Static(device.cubes(numbers.div_ceil(UNITS)), 1, 1),
-            CubeDim::new_1d(UNITS as u32),
-            batch.observations.clone().into_buffer_arg(),
-            batch.actions.clone().into_buffer_arg(),
-            batch.means.clone().into_buffer_arg(),
-            batch.log_std.clone().into_buffer_arg(),
-            batch.lengths.clone().into_buffer_arg(),
-            self.observations.clone().into_buffer_arg(),
-            self.actions.clone().into_buffer_arg(),
-            self.means.clone().into_buffer_arg(),
-            self.log_std.clone().into_buffer_arg(),
-            self.lengths.clone().into_buffer_arg(),
-            slot as u32,
-            (count * horizon * observation_size) as u32,
-            (count * horizon * action_size) as u32,
-            action_size as u32,
-            count as u32,
-        );
-        returns_kernel::launch(
-            device.client(),
-            CubeCount::Static(device.cubes(count.div_ceil(UNITS)), 1, 1),
-            CubeDim::new_1d(UNITS as u32),
-            batch.rewards.clone().into_buffer_arg(),
-            batch.lengths.clone().into_buffer_arg(),
-            returns.powers.clone().into_buffer_arg(),
-            self.returns.clone().into_buffer_arg(),
-            (slot * count * horizon) as u32,
-            count as u32,
-            horizon as u32,
-            returns.kind == StepReturn::Total,
-        );
+        // SAFETY: no index leaves its buffer: a slot of the window has the batch's sizes, and units with an index below a size alone
+        // read and write.
+        unsafe {
+            store_kernel::launch_unchecked(
+                device.client(),
+                CubeCount::Static(device.cubes(numbers.div_ceil(UNITS)), 1, 1),
+                CubeDim::new_1d(UNITS as u32),
+                batch.observations.clone().into_buffer_arg(),
+                batch.actions.clone().into_buffer_arg(),
+                batch.means.clone().into_buffer_arg(),
+                batch.log_std.clone().into_buffer_arg(),
+                batch.lengths.clone().into_buffer_arg(),
+                self.observations.clone().into_buffer_arg(),
+                self.actions.clone().into_buffer_arg(),
+                self.means.clone().into_buffer_arg(),
+                self.log_std.clone().into_buffer_arg(),
+                self.lengths.clone().into_buffer_arg(),
+                slot as u32,
+                (count * horizon * observation_size) as u32,
+                (count * horizon * action_size) as u32,
+                action_size as u32,
+                count as u32,
+            );
+        }
+        // SAFETY: no index leaves its buffer: units with a trajectory of the batch write its row of the slot alone, and there are as
+        // many powers as steps.
+        unsafe {
+            returns_kernel::launch_unchecked(
+                device.client(),
+                CubeCount::Static(device.cubes(count.div_ceil(UNITS)), 1, 1),
+                CubeDim::new_1d(UNITS as u32),
+                batch.rewards.clone().into_buffer_arg(),
+                batch.lengths.clone().into_buffer_arg(),
+                returns.powers.clone().into_buffer_arg(),
+                self.returns.clone().into_buffer_arg(),
+                (slot * count * horizon) as u32,
+                count as u32,
+                horizon as u32,
+                returns.kind == StepReturn::Total,
+            );
+        }
         let others = match returns.baseline {
             Baseline::Average => count,
             Baseline::LeaveOneOut if count > 1 => count - 1,
             Baseline::None | Baseline::LeaveOneOut => return,
         };
-        baseline_kernel::launch(
-            device.client(),
-            CubeCount::Static(device.cubes(horizon.div_ceil(UNITS)), 1, 1),
-            CubeDim::new_1d(UNITS as u32),
-            batch.lengths.clone().into_buffer_arg(),
-            self.returns.clone().into_buffer_arg(),
-            (slot * count * horizon) as u32,
-            count as u32,
-            horizon as u32,
-            1.0 / others as f32,
-            returns.baseline == Baseline::LeaveOneOut,
-        );
+        // SAFETY: no index leaves its buffer: units with a step below the horizon read and write that step of the batch's rows alone.
+        unsafe {
+            baseline_kernel::launch_unchecked(
+                device.client(),
+                CubeCount::Static(device.cubes(horizon.div_ceil(UNITS)), 1, 1),
+                CubeDim::new_1d(UNITS as u32),
+                batch.lengths.clone().into_buffer_arg(),
+                self.returns.clone().into_buffer_arg(),
+                (slot * count * horizon) as u32,
+                count as u32,
+                horizon as u32,
+                1.0 / others as f32,
+                returns.baseline == Baseline::LeaveOneOut,
+            );
+        }
     }
 }
 
-#[cube(launch)]
+#[cube(launch_unchecked)]
 fn store_kernel(
     observations: &[f32],
     actions: &[f32],
@@ -186,7 +232,7 @@ fn store_kernel(
 }
 
 /// One unit a trajectory: a sum from the end that carries its rounding errors along. Padded steps become 0.
-#[cube(launch)]
+#[cube(launch_unchecked)]
 fn returns_kernel(
     rewards: &[f32],
     lengths: &[i32],
@@ -200,7 +246,7 @@ fn returns_kernel(
     let (to, horizon) = (to as usize, horizon as usize);
     let mut trajectory = ABSOLUTE_POS;
     while trajectory < batch as usize {
-        let length = lengths[trajectory] as usize;
+        let length = (lengths[trajectory] as usize).min(horizon);
         let row = trajectory * horizon;
         let mut sum = f32::new(0.0);
         let mut rest = f32::new(0.0);
@@ -225,7 +271,7 @@ fn returns_kernel(
 }
 
 /// One unit a step: subtracts the mean over the batch, or over the others of the batch, where a trajectory has the step.
-#[cube(launch)]
+#[cube(launch_unchecked)]
 fn baseline_kernel(
     lengths: &[i32],
     returns: &mut [f32],

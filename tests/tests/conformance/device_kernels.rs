@@ -36,7 +36,7 @@ fn weights_for_given_ratios() {
         let statistics = TrajectoryStatistics { log_ratio: row(), exponent: row() };
         let packed = device.empty(7 + 2 * ratios.len());
         let weights = |rule| {
-            let kernel = Weights::new(rule, 1, device.limits()).unwrap();
+            let kernel = Weights::new(rule, [1, 1], device.limits()).unwrap();
             host(device.tensor(&kernel.launch(&statistics, shape, (&packed, 7), &device), [ratios.len()]))
         };
         for lambda in [0.0, 1e-12, 1e-3, 0.5, 0.999, 1.0 - 1e-7, 1.0] {

@@ -70,14 +70,9 @@ impl DeviceReuse {
         let learned = matches!(config.policy.deviation(), Deviation::Learned(_));
         let reason = |error: kernels::NotCovered| error.to_string();
         let weighting = Weighting::new(algorithm, parameter_count);
-        let weights =
-            weighting.kernel_rule().and_then(|rule| Weights::new(rule, algorithm.window(), device.limits()));
-        if weights.is_none() {
-            tracing::info!(
-                "the weights use tensor operations: no kernel adds noise, or weighs more batches than its shared memory has \
-                 room for"
-            );
-        }
+        let weights = weighting
+            .kernel_rule()
+            .and_then(|rule| Weights::new(rule, [algorithm.window(), shape.trajectories], device.limits()));
         if weights.is_none() {
             tracing::info!(
                 "the weights use tensor operations: no kernel adds noise, or weighs more batches than its shared memory \

@@ -47,19 +47,3 @@ pub(super) fn sin_cos(angle: f32) -> (f32, f32) {
     let negative_cosine = ((quadrant + 1i32) & 2i32) == 2i32;
     (select(negative_sine, -a, a), select(negative_cosine, -b, b))
 }
-
-/// Hyperbolic tangent, the rational one of `policy_nets::fused`.
-#[cube]
-pub(super) fn tanh(x: f32) -> f32 {
-    let x = clamp(x, f32::new(-7.9_f32), f32::new(7.9_f32));
-    let z = x * x;
-    let above = fma(z, f32::new(1.538_916_9e-8_f32), f32::new(2.199_820_9e-5_f32));
-    let above = fma(above, z, f32::new(3.577_560_2e-3_f32));
-    let above = fma(above, z, f32::new(0.134_494_37_f32));
-    let above = fma(above, z, f32::new(1.0_f32));
-    let below = fma(z, f32::new(8.583_857e-7_f32), f32::new(3.421_252e-4_f32));
-    let below = fma(below, z, f32::new(2.618_686_3e-2_f32));
-    let below = fma(below, z, f32::new(0.467_827_65_f32));
-    let below = fma(below, z, f32::new(1.0_f32));
-    x * above / below
-}

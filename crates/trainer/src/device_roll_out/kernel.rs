@@ -26,7 +26,7 @@ const LARGEST: f32 = 1e18;
 /// Streams have the key (`key_low`, `key_high`) and the counters of [`crate::random`]; `exploration` is 1, or 0 for mean
 /// actions.
 #[allow(clippy::too_many_lines, reason = "one kernel is one function")]
-#[cube(launch)]
+#[cube(launch_unchecked)]
 pub(super) fn roll_out<E: Simulation>(
     parameters: &[f32],
     log_std: &[f32],

@@ -1,5 +1,10 @@
 //! Starting the kernel.
 
+#![expect(
+    unsafe_code,
+    reason = "kernels run without bounds checks; every launch says why its indices stay inside"
+)]
+
 use burn::backend::{Cube, DispatchDevice};
 use burn::tensor::{DType, Device, Int, Shape, Tensor};
 use burn_cubecl::CubeDevice;
@@ -130,37 +135,44 @@ impl DeviceRollOut {
         let summaries = self.empty([trajectories, 2], DType::F32);
         let [key_low, key_high] = streams.key();
         let [reset, action, _] = mode.purposes().map(|purpose| purpose as u32);
-        kernel::roll_out::launch::<E>(
-            &self.client,
-            CubeCount::Static(trajectories.div_ceil(UNITS) as u32, 1, 1),
-            CubeDim::new_1d(UNITS as u32),
-            Self::argument(parameters),
-            Self::argument(log_std.clone()),
-            observations.clone().into_buffer_arg(),
-            actions.clone().into_buffer_arg(),
-            means.clone().into_buffer_arg(),
-            rewards.clone().into_buffer_arg(),
-            lengths.clone().into_buffer_arg(),
-            summaries.clone().into_buffer_arg(),
-            key_low,
-            key_high,
-            reset,
-            action,
-            iteration,
-            first_trajectory,
-            horizon as u32,
-            if mode == Mode::DeterministicEvaluation { 0.0 } else { 1.0 },
-            self.network.clone(),
-        );
+        // SAFETY: no index leaves its buffer: units with a trajectory of the batch write its rows alone, all outputs are made
+        // above with the batch's sizes, and parameters and deviations were just counted.
+        unsafe {
+            kernel::roll_out::launch_unchecked::<E>(
+                &self.client,
+                CubeCount::Static(trajectories.div_ceil(UNITS) as u32, 1, 1),
+                CubeDim::new_1d(UNITS as u32),
+                Self::argument(parameters),
+                Self::argument(log_std.clone()),
+                observations.clone().into_buffer_arg(),
+                actions.clone().into_buffer_arg(),
+                means.clone().into_buffer_arg(),
+                rewards.clone().into_buffer_arg(),
+                lengths.clone().into_buffer_arg(),
+                summaries.clone().into_buffer_arg(),
+                key_low,
+                key_high,
+                reset,
+                action,
+                iteration,
+                first_trajectory,
+                horizon as u32,
+                if mode == Mode::DeterministicEvaluation { 0.0 } else { 1.0 },
+                self.network.clone(),
+            );
+        }
         let summary = self.empty([BatchSummary::PACKED], DType::F32);
-        summary::summarize::launch(
-            &self.client,
-            CubeCount::Static(1, 1, 1),
-            CubeDim::new_1d(summary::UNITS as u32),
-            summaries.into_buffer_arg(),
-            lengths.clone().into_buffer_arg(),
-            summary.clone().into_buffer_arg(),
-        );
+        // SAFETY: no index leaves its buffer: the kernel reads as many summaries as lengths, which were made above.
+        unsafe {
+            summary::summarize::launch_unchecked(
+                &self.client,
+                CubeCount::Static(1, 1, 1),
+                CubeDim::new_1d(summary::UNITS as u32),
+                summaries.into_buffer_arg(),
+                lengths.clone().into_buffer_arg(),
+                summary.clone().into_buffer_arg(),
+            );
+        }
         let trajectories = DeviceTrajectories {
             shape: self.shape,
             observations: Tensor::from_primitive::<Cube>(observations),

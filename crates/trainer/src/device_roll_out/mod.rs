@@ -6,7 +6,7 @@
 //!
 //! - `launch` starts the kernel, `kernel` is it, `summary` adds up what metrics need;
 //! - `simulation` and `traced` write an environment's dynamics into it;
-//! - `network` is the policy's mean, `random` Philox and the normal numbers, `functions` logarithm, sine, tanh,
+//! - `network` is the policy's mean, `random` Philox and the normal numbers, `functions` logarithm and sine,
 //!   and `numbers` checks these.
 
 #[cfg(not(all(feature = "device", not(feature = "fusion"))))]

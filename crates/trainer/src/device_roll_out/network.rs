@@ -12,7 +12,7 @@ use burn_cubecl::cubecl::prelude::*;
 use policy_nets::{Activation, Architecture};
 
 use super::LARGEST_WIDTH;
-use super::functions::tanh;
+use kernels::numeric::tanh;
 
 /// Sums that are formed together from one input.
 pub(super) const LANES: usize = 4;

@@ -4,10 +4,11 @@ use burn::tensor::Device;
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::cubecl::server::Handle;
+use kernels::numeric::tanh;
 use rand::Rng;
 
 use super::NotCovered;
-use super::functions::{ln, sin_cos, tanh};
+use super::functions::{ln, sin_cos};
 use super::launch::cube_device;
 use super::random::{normal_pair, philox4x32_10, unit_uniform};
 use crate::random::{Purpose, Streams};

@@ -8,7 +8,7 @@ pub(super) const UNITS: usize = 256;
 
 /// Writes the numbers of [`crate::device_trajectories::BatchSummary`] in the order in which it reads them. `summaries`
 /// and `lengths` are those of the roll-out.
-#[cube(launch)]
+#[cube(launch_unchecked)]
 pub(super) fn summarize(summaries: &[f32], lengths: &[i32], summary: &mut [f32]) {
     let unit = UNIT_POS as usize;
     let count = lengths.len();
