@@ -1,7 +1,8 @@
 //! Gradient of the surrogate `sum_ij w_ij sum_t G_ijt ln pi(a_ijt | s_ijt)`: forward and backward over blocks of steps.
 //!
-//! Every cube adds the gradients of its blocks into a row of its own, in the order of the blocks, which the sizes alone
-//! decide; [`crate::reduce`] adds the rows.
+//! Blocks are steps in a row, whosever trajectories they are. Every cube adds the gradients of its blocks, in their order, and
+//! leaves a row of sums; [`crate::reduce`] adds the rows. Which blocks are whose follows from the sizes and from the number of
+//! processors that the device tells.
 
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;

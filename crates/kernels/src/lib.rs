@@ -10,7 +10,7 @@
 //! | [`WindowBuffers::store`] | 2 or 3 | a batch on the device | its slot, with step returns |
 //!
 //! Activations never leave a cube: `plan` lays a network out in shared memory, `network` runs it forward and backward over
-//! a block of steps. Sums have an order that the sizes alone decide and no atomics, so results do not depend on scheduling.
+//! a block of steps. Sums have an order that sizes and device decide and no atomics, so results do not depend on scheduling.
 //! There is no infinity in the arithmetic, only the estimator's `1e30`; a NaN that comes in reaches the gradient.
 //!
 //! Without a GPU backend (features `wgpu`, `vulkan`, `metal`, `cuda`), and with `fusion`, the crate is empty.

@@ -16,6 +16,8 @@ pub(crate) const FOUR: usize = 4;
 pub(crate) const UNITS: usize = 128;
 /// Bytes of shared memory up to which several cubes share a processor.
 const COMFORTABLE_BYTES: usize = 48 * 1024;
+/// Bytes up to which two do, where a device has so many.
+const LARGEST_BYTES: usize = 100 * 1024;
 /// Units of a cube that runs blocks of many rows.
 const MANY_UNITS: usize = 2 * UNITS;
 /// Numbers for each unit that reductions over a cube need.
@@ -164,6 +166,7 @@ impl NetworkPlan {
             return Err(NotCovered::TooFewBindings { bindings: limits.bindings });
         }
         let comfortable = limits.shared_bytes.min(COMFORTABLE_BYTES);
+        let largest = limits.shared_bytes.min(LARGEST_BYTES);
         // Blocks of many rows first, then weights beside them, then whatever fits. A forward pass takes so many rows that a
         // trajectory is soon done; with the registers of a backward pass there would be too few cubes at work.
         let many = keep == Keep::Last && horizon > 64 && limits.units >= MANY_UNITS;
@@ -171,6 +174,7 @@ impl NetworkPlan {
             (128, MANY_UNITS, true, comfortable),
             (64, UNITS, true, comfortable),
             (32, UNITS, true, comfortable),
+            (64, UNITS, true, largest),
             (64, UNITS, false, comfortable),
             (32, UNITS, false, comfortable),
             (16, UNITS, false, limits.shared_bytes),

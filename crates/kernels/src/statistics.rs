@@ -190,21 +190,7 @@ fn statistics_kernel(
         numbers[comptime!(plan.scratch() + 2 * plan.units) + unit] = divergence;
         numbers[comptime!(plan.scratch() + 3 * plan.units) + unit] = divergence_lost;
         sync_cube();
-        let mut count = comptime!(plan.units).runtime();
-        while count > 1 {
-            let left = (count / TOGETHER).max(1);
-            if unit < left {
-                let mut other = unit + left;
-                while other < count {
-                    add_exactly(&mut numbers, scratch + unit, scratch + other, comptime!(plan.units));
-                    let second = comptime!(plan.scratch() + 2 * plan.units);
-                    add_exactly(&mut numbers, second + unit, second + other, comptime!(plan.units));
-                    other += left;
-                }
-            }
-            sync_cube();
-            count = left;
-        }
+        add_up(&mut numbers, comptime!(plan.clone()));
         if unit == 0 {
             let steps = f32::cast_from(length as u32);
             let lost = numbers[comptime!(plan.scratch() + plan.units)];
@@ -215,6 +201,28 @@ fn statistics_kernel(
             exponent[trajectory] = select(infinite, f32::new(comptime!(-LOG_ZERO)), total);
         }
         trajectory += CUBE_COUNT;
+    }
+}
+
+/// Adds up what every unit left of both sums, and of what they lost, into the place of the first. Begins and ends with all units
+/// past a barrier.
+#[cube]
+fn add_up(numbers: &mut [f32], #[comptime] plan: NetworkPlan) {
+    let (ratio, divergence) = comptime!((plan.scratch(), plan.scratch() + 2 * plan.units));
+    let unit = UNIT_POS as usize;
+    let mut count = comptime!(plan.units).runtime();
+    while count > 1 {
+        let left = (count / TOGETHER).max(1);
+        if unit < left {
+            let mut other = unit + left;
+            while other < count {
+                add_exactly(numbers, ratio + unit, ratio + other, comptime!(plan.units));
+                add_exactly(numbers, divergence + unit, divergence + other, comptime!(plan.units));
+                other += left;
+            }
+        }
+        sync_cube();
+        count = left;
     }
 }
 

@@ -79,8 +79,7 @@ impl Weights {
     /// Plans the kernel for windows of up to `capacity` batches of `batch` trajectories; `None` when so many batches do not fit
     /// into a cube's memory.
     pub fn new(rule: WeightRule, [capacity, batch]: [usize; 2], limits: Limits) -> Option<Self> {
-        let units = if capacity * batch >= MANY && limits.units >= MANY_UNITS { MANY_UNITS } else { UNITS };
-        let plan = WeightPlan {
+        let plan = |units: usize| WeightPlan {
             kind: match rule {
                 WeightRule::Uniform => Kind::Uniform,
                 WeightRule::MultipleImportance { .. } => Kind::MultipleImportance,
@@ -107,8 +106,11 @@ impl Weights {
             units,
             lanes: units / capacity.next_power_of_two().min(units),
         };
-        let fits = plan.memory() * size_of::<f32>() <= limits.shared_bytes && limits.units >= units;
-        fits.then_some(Self { rule, plan })
+        let fits = |plan: &WeightPlan| {
+            plan.memory() * size_of::<f32>() <= limits.shared_bytes && plan.units <= limits.units
+        };
+        let many = (capacity * batch >= MANY).then_some(MANY_UNITS);
+        many.into_iter().chain([UNITS]).map(plan).find(fits).map(|plan| Self { rule, plan })
     }
 
     /// Weights `[window, batch]` of windows of `[window, batch]` trajectories. Writes their diagnostics, in the order of

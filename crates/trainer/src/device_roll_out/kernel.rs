@@ -49,7 +49,7 @@ pub(super) fn roll_out<E: Simulation>(
     let state_size = comptime!(E::STATE);
     let observation_size = comptime!(E::OBSERVATION);
     let action_size = comptime!(E::ACTION);
-    let mut weights = Shared::<[f32]>::new_slice(comptime!(network.shared_count()));
+    let mut weights = Shared::<[Vector<f32, Const<LANES>>]>::new_slice(comptime!(network.shared_count()));
     load(parameters, &mut weights, comptime!(network.clone()));
     sync_cube();
 

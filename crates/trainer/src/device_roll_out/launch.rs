@@ -71,7 +71,7 @@ impl DeviceRollOut {
         let network = Network::new(architecture).ok_or_else(|| NotCovered::Width(sizes(architecture)))?;
         let bytes = client.properties().hardware.max_shared_memory_size;
         let parameters = network.parameter_count();
-        if network.shared_count() * size_of::<f32>() > bytes {
+        if network.shared_bytes() > bytes {
             return Err(NotCovered::SharedMemory { parameters, bytes });
         }
         let BatchShape { trajectories, horizon, observation_size, action_size } = shape;

@@ -1,4 +1,4 @@
-//! The mean network in a kernel: parameters in shared memory, [`LANES`] sums of a layer at a time in registers.
+//! The mean network in a kernel: parameters in shared memory, four to a vector; some sums of a layer at a time in registers.
 //!
 //! Loops stay loops, because the code of a network that is written out takes drivers minutes to compile.
 
@@ -14,19 +14,26 @@ use policy_nets::{Activation, Architecture};
 use super::LARGEST_WIDTH;
 use kernels::numeric::tanh;
 
-/// Sums that are formed together from one input.
+/// Numbers of a vector, and the fewest sums that are formed together from one input.
 pub(super) const LANES: usize = 4;
+/// The most sums that are formed together: one after the other, inputs come from memory slower than they are used.
+const MOST_LANES: usize = 16;
+
+/// Weights from one input to four outputs.
+type Four = Vector<f32, Const<LANES>>;
 
 /// One layer, as a kernel is written for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Layer {
     inputs: usize,
     outputs: usize,
-    /// `outputs` rounded up to whole [`LANES`].
+    /// Sums that are formed together, whole [`LANES`].
+    lanes: usize,
+    /// `outputs` rounded up to whole `lanes`.
     width: usize,
     /// Where its weights begin in the flat parameters; its biases follow them.
     flat: usize,
-    /// Where its rows begin in shared memory: `[inputs, width]`, and `[width]` for the biases.
+    /// Where its rows begin in shared memory, in vectors: `[inputs, width]`, and `[width]` for the biases.
     start: usize,
     bias: bool,
     /// `None` for the output layer.
@@ -45,7 +52,7 @@ enum Nonlinearity {
 pub(super) struct Network {
     layers: Vec<Layer>,
     parameters: usize,
-    /// Numbers in shared memory.
+    /// Vectors in shared memory.
     shared: usize,
     /// The longest row of hidden numbers, at least [`LANES`].
     widest: usize,
@@ -62,10 +69,14 @@ impl Network {
         let (mut flat, mut start) = (0, 0);
         let layers = sizes.iter().enumerate().map(|(index, (inputs, outputs))| {
             let hidden = index + 1 < sizes.len();
+            // The means have room for whole vectors and no more.
+            let lanes = if hidden { outputs.next_multiple_of(LANES).min(MOST_LANES) } else { LANES };
+            let width = outputs.next_multiple_of(lanes);
             let layer = Layer {
                 inputs: *inputs,
                 outputs: *outputs,
-                width: outputs.next_multiple_of(LANES),
+                lanes,
+                width,
                 flat,
                 start,
                 bias: architecture.bias,
@@ -73,18 +84,14 @@ impl Network {
             };
             let rows = inputs + usize::from(architecture.bias);
             flat += outputs * rows;
-            start += layer.width * rows;
+            start += layer.width / LANES * rows;
             layer
         });
         let layers: Vec<_> = layers.collect();
         let fits = |layer: &Layer| layer.inputs <= LARGEST_WIDTH && layer.outputs <= LARGEST_WIDTH;
-        let widest = architecture.hidden.iter().map(|width| width.next_multiple_of(LANES)).max();
-        layers.iter().all(fits).then(|| Self {
-            layers,
-            parameters: flat,
-            shared: start,
-            widest: widest.unwrap_or(LANES),
-        })
+        let widest = layers.iter().map(|layer| layer.width).max().unwrap_or(LANES);
+        let all_fit = layers.iter().all(fits);
+        all_fit.then_some(Self { layers, parameters: flat, shared: start, widest })
     }
 
     /// Number of parameters.
@@ -92,9 +99,14 @@ impl Network {
         self.parameters
     }
 
-    /// Numbers in shared memory.
+    /// Vectors in shared memory.
     pub(super) fn shared_count(&self) -> usize {
         self.shared
+    }
+
+    /// Bytes of shared memory.
+    pub(super) fn shared_bytes(&self) -> usize {
+        LANES * self.shared * size_of::<f32>()
     }
 
     /// Length of the work arrays.
@@ -106,7 +118,7 @@ impl Network {
 /// Copies flat parameters to shared memory, every weight matrix transposed to `[input, output]`, rows filled up with
 /// zeros.
 #[cube]
-pub(super) fn load(parameters: &[f32], weights: &mut Shared<[f32]>, #[comptime] network: Network) {
+pub(super) fn load(parameters: &[f32], weights: &mut Shared<[Four]>, #[comptime] network: Network) {
     intrinsic!(|scope| {
         for layer in network.layers {
             load_layer::expand(scope, parameters, weights, layer);
@@ -115,21 +127,26 @@ pub(super) fn load(parameters: &[f32], weights: &mut Shared<[f32]>, #[comptime] 
 }
 
 #[cube]
-fn load_layer(parameters: &[f32], weights: &mut Shared<[f32]>, #[comptime] layer: Layer) {
+fn load_layer(parameters: &[f32], weights: &mut Shared<[Four]>, #[comptime] layer: Layer) {
     let inputs = comptime!(layer.inputs);
     let outputs = comptime!(layer.outputs);
-    let width = comptime!(layer.width);
     let matrix = comptime!(layer.flat);
     let biases = comptime!(layer.flat + layer.inputs * layer.outputs);
     let start = comptime!(layer.start);
-    let count = comptime!(layer.width * (layer.inputs + usize::from(layer.bias)));
+    let vectors = comptime!(layer.width / LANES);
+    let count = comptime!(layer.width / LANES * (layer.inputs + usize::from(layer.bias)));
     let mut index = UNIT_POS as usize;
     while index < count {
-        let row = index / width;
-        let column = index % width;
-        let output = min(column, outputs - 1);
-        let place = select(row < inputs, matrix + output * inputs + row, biases + output);
-        weights[start + index] = select(column < outputs, parameters[place], f32::new(0.0));
+        let row = index / vectors;
+        let mut four = Four::new(0.0);
+        #[unroll]
+        for lane in 0..LANES {
+            let column = index % vectors * LANES + lane;
+            let output = min(column, outputs - 1);
+            let place = select(row < inputs, matrix + output * inputs + row, biases + output);
+            four.insert(lane, select(column < outputs, parameters[place], f32::new(0.0)));
+        }
+        weights[start + index] = four;
         index += CUBE_DIM as usize;
     }
 }
@@ -138,7 +155,7 @@ fn load_layer(parameters: &[f32], weights: &mut Shared<[f32]>, #[comptime] layer
 /// `mean` has whole [`LANES`].
 #[cube]
 pub(super) fn mean(
-    weights: &Shared<[f32]>,
+    weights: &Shared<[Four]>,
     observation: &Array<f32>,
     mean: &mut Array<f32>,
     first: &mut Array<f32>,
@@ -157,32 +174,41 @@ pub(super) fn mean(
 }
 
 #[cube]
-fn forward(weights: &Shared<[f32]>, input: &Array<f32>, output: &mut Array<f32>, #[comptime] layer: Layer) {
+fn forward(weights: &Shared<[Four]>, input: &Array<f32>, output: &mut Array<f32>, #[comptime] layer: Layer) {
     let inputs = comptime!(layer.inputs);
-    let width = comptime!(layer.width);
+    let vectors = comptime!(layer.width / LANES);
     let start = comptime!(layer.start);
-    let biases = comptime!(layer.start + layer.inputs * layer.width);
-    let mut sums = Array::<f32>::new(LANES);
-    for block in 0..comptime!(layer.width / LANES) {
-        let column = block * LANES;
+    let biases = comptime!(layer.start + layer.inputs * layer.width / LANES);
+    let mut sums = Array::<f32>::new(comptime!(layer.lanes));
+    for block in 0..comptime!(layer.width / layer.lanes) {
+        let first = block * comptime!(layer.lanes / LANES);
         #[unroll]
-        for lane in 0..LANES {
+        for vector in 0..comptime!(layer.lanes / LANES) {
+            let mut four = Four::new(0.0);
             if comptime!(layer.bias) {
-                sums[lane] = weights[biases + column + lane];
-            } else {
-                sums[lane] = f32::new(0.0);
+                four = weights[biases + first + vector];
+            }
+            #[unroll]
+            for lane in 0..LANES {
+                sums[comptime!(vector * LANES + lane)] = four.extract(lane);
             }
         }
         for row in 0..inputs {
             let value = input[row];
-            let place = start + row * width + column;
+            let place = start + row * vectors + first;
             #[unroll]
-            for lane in 0..LANES {
-                sums[lane] = fma(value, weights[place + lane], sums[lane]);
+            for vector in 0..comptime!(layer.lanes / LANES) {
+                let four = weights[place + vector];
+                #[unroll]
+                for lane in 0..LANES {
+                    let index = comptime!(vector * LANES + lane);
+                    sums[index] = fma(value, four.extract(lane), sums[index]);
+                }
             }
         }
+        let column = block * comptime!(layer.lanes);
         #[unroll]
-        for lane in 0..LANES {
+        for lane in 0..comptime!(layer.lanes) {
             match comptime!(layer.activation) {
                 Some(Nonlinearity::Tanh) => output[column + lane] = tanh(sums[lane]),
                 Some(Nonlinearity::Relu) => output[column + lane] = max(sums[lane], f32::new(0.0)),

@@ -99,7 +99,7 @@ type PolicyShape = (&'static [usize], Activation, bool);
 
 const LINEAR: PolicyShape = (&[], Activation::Tanh, false);
 const STUDY: PolicyShape = (&[32, 32], Activation::Tanh, false);
-const ODD: PolicyShape = (&[7, 13, 5], Activation::Tanh, true);
+const ODD: PolicyShape = (&[7, 37, 5], Activation::Tanh, true);
 const RECTIFIED: PolicyShape = (&[9], Activation::Relu, true);
 
 /// Every number of a step follows from those before it, in float64; and both roll-outs, left to themselves, stay
