@@ -18,11 +18,11 @@ use trainer::phases::Phases;
 use crate::bounds::{EPSILON, LARGEST_WEIGHT, SMALLEST_WEIGHT, assert_bounded};
 use crate::estimates::PLAIN;
 use crate::fused::{assert_estimate, configuration};
-use crate::support::{batch_shape, coefficient_rule, devices, fresh_batch, host, policy_state};
+use crate::support::{batch_shape, coefficient_rule, fresh_batch, host, kernel_devices, policy_state};
 
 /// Devices with kernels.
 fn gpus() -> Vec<SelectedDevice> {
-    devices().into_iter().filter(|device| !device.is_host()).collect()
+    kernel_devices().into_iter().filter(|device| !device.is_host()).collect()
 }
 
 /// Weights for ratios of every size and all exponents, with `ln(1 - lambda)` near its ends, and clipped ones.
@@ -59,6 +59,32 @@ fn weights_for_given_ratios() {
         for (ratio, found) in ratios.iter().zip(clipped) {
             let expected = oracle::clipped_weight(*ratio, 10.0, 1, ratios.len());
             assert_bounded(found, expected, 1e-5 * expected + 1e-36, format_args!("clipped at {ratio}"));
+        }
+    }
+}
+
+/// So many that a larger cube weighs them.
+#[test]
+fn many_trajectories_are_weighed_as_few_are() {
+    let (shape, count) = ([3, 6000], 18_000);
+    let numbers = |f: fn(f64) -> f64| (0..count).map(|index| f(f64::from(index)) as f32).collect();
+    for selected in gpus() {
+        let device = KernelDevice::of(&selected.device).unwrap();
+        let statistics = TrajectoryStatistics {
+            log_ratio: device.upload(numbers(|x| 3.0 * x.sin())),
+            exponent: device.upload(numbers(|x| (0.7 * x).cos().abs())),
+        };
+        let rule = estimator::CoefficientRule::Adaptive { scale: 1.0 };
+        let divergence = estimator::DivergenceEstimator::ClosedForm;
+        let rule = WeightRule::PowerMean { rule, divergence, exponent: -1.0 };
+        let [few, many] = [1, 6000].map(|batch| {
+            let packed = device.empty(17 + 2 * count as usize);
+            let kernel = Weights::new(rule, [3, batch], device.limits()).unwrap();
+            kernel.launch(&statistics, shape, (&packed, 17), &device);
+            host(device.tensor(&packed, [17 + 2 * count as usize]))
+        });
+        for (index, (few, many)) in few.into_iter().zip(many).enumerate() {
+            assert!((few - many).abs() <= 1e-5 * few.abs(), "{index}: {few} and {many} on {}", selected.name);
         }
     }
 }

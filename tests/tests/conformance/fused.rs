@@ -23,7 +23,8 @@ use crate::bounds::{
 };
 use crate::estimates::{PLAIN, RT_PG};
 use crate::support::{
-    self, batch_shape, devices, devices_for, fresh_batch, host, policy_config, policy_state,
+    self, batch_shape, devices, fresh_batch, host, kernel_devices, kernel_devices_for, policy_config,
+    policy_state,
 };
 
 /// The fused algorithm of a device.
@@ -111,7 +112,7 @@ fn updates_are_those_of_the_tensor_operations() {
         let problem = recipe.problem(seed);
         let config = configuration(&recipe, &PLAIN);
         let (shape, parameters) = (batch_shape(&problem), problem.target.flat().len());
-        for selected in devices() {
+        for selected in kernel_devices() {
             let Some(mut fused) = fused(&config, &problem, &selected) else { continue };
             let mut state = policy_state(&problem.target);
             if let policy_nets::Deviation::Learned(bounds) = &mut state.deviation {
@@ -153,7 +154,7 @@ fn updates_are_those_of_the_tensor_operations() {
 }
 
 fn assert_fused_conforms(recipe: &Recipe, settings: &Settings, seed: u64) {
-    assert_fused_conforms_on(&devices(), recipe, settings, seed);
+    assert_fused_conforms_on(&kernel_devices(), recipe, settings, seed);
 }
 
 fn assert_fused_conforms_on(devices: &[SelectedDevice], recipe: &Recipe, settings: &Settings, seed: u64) {
@@ -254,7 +255,7 @@ fn fused_paths_at_odd_sizes() {
         for (index, activation) in [Activation::Tanh, Activation::Relu].into_iter().enumerate() {
             let recipe = Recipe { activation, ..recipe.clone() };
             // Software drivers get the activations in turn.
-            let devices = devices_for(16 * seed as u64 + u64::from(index != seed % 2));
+            let devices = kernel_devices_for(16 * seed as u64 + u64::from(index != seed % 2));
             assert_fused_conforms_on(&devices, &recipe, &PLAIN, seed as u64);
         }
     }
@@ -263,7 +264,12 @@ fn fused_paths_at_odd_sizes() {
 #[test]
 fn fused_paths_on_random_problems() {
     for seed in 0..16 {
-        assert_fused_conforms_on(&devices_for(seed), &Recipe::random(seed), &varied_settings(seed), seed);
+        assert_fused_conforms_on(
+            &kernel_devices_for(seed),
+            &Recipe::random(seed),
+            &varied_settings(seed),
+            seed,
+        );
     }
 }
 
@@ -273,7 +279,7 @@ fn fused_paths_with_every_weight_rule() {
     let recipe = Recipe { window: 6, batch: 7, shift: 0.15, ..Recipe::default() };
     for seed in 0..42 {
         // Software drivers get every rule for the coefficients once.
-        let devices = devices_for(u64::from(seed >= 7));
+        let devices = kernel_devices_for(u64::from(seed >= 7));
         assert_fused_conforms_on(&devices, &recipe, &varied_settings(seed), seed);
     }
     for total in [false, true] {
@@ -293,8 +299,8 @@ fn fused_paths_with_extreme_log_ratios() {
             log_ratio: Some([300.0, 90.0, 30.0][seed as usize % 3]),
             ..Recipe::default()
         };
-        assert_fused_conforms_on(&devices_for(seed), &recipe, &varied_settings(seed + 1000), seed);
-        assert_fused_conforms_on(&devices_for(seed), &recipe, &PLAIN, seed);
+        assert_fused_conforms_on(&kernel_devices_for(seed), &recipe, &varied_settings(seed + 1000), seed);
+        assert_fused_conforms_on(&kernel_devices_for(seed), &recipe, &PLAIN, seed);
     }
     // Every size of log-ratio on software drivers, too, with one network and horizon.
     for (seed, size) in [300.0, 90.0, 30.0].into_iter().enumerate() {
@@ -336,7 +342,7 @@ fn fused_paths_with_learned_and_unequal_deviations() {
 /// What a fused path does not cover gives the same numbers by tensor operations: a network too wide for a GPU's kernels.
 #[test]
 fn a_network_that_no_kernel_covers() {
-    let recipe = Recipe { window: 2, batch: 2, horizon: 6, hidden: vec![9000], ..Recipe::default() };
+    let recipe = Recipe { window: 2, batch: 2, horizon: 6, hidden: vec![20_000], ..Recipe::default() };
     let problem = recipe.problem(3);
     let settings = Settings { weighting: RT_PG, ..PLAIN };
     let expected = answer(&problem, &settings);

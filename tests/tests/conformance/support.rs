@@ -12,11 +12,20 @@ use trainer::device::{self, Backend, DeviceChoice, SelectedDevice};
 use trainer::logged::{Behaviour, LoggedOptions, LoggedTrajectories, LoggedWeights};
 use trainer::trajectories::{BatchShape, Trajectories};
 
-/// A device of every compiled backend that answers. Others are named on standard error with the reason.
+/// A device of every compiled backend that answers and whose tensor operations compute in single precision: those of CUDA
+/// multiply matrices in TF32. Others are named on standard error with the reason.
+///
+/// # Panics
+/// As [`kernel_devices`].
+pub(crate) fn devices() -> Vec<SelectedDevice> {
+    kernel_devices().into_iter().filter(|device| device.backend != Backend::Cuda).collect()
+}
+
+/// A device of every compiled backend that answers, for our own kernels. Others are named on standard error with the reason.
 ///
 /// # Panics
 /// When `RTPG_REQUIRE_WGPU=1` and the compiled wgpu backend finds no adapter, or when no device is left.
-pub(crate) fn devices() -> Vec<SelectedDevice> {
+pub(crate) fn kernel_devices() -> Vec<SelectedDevice> {
     let required = std::env::var_os("RTPG_REQUIRE_WGPU").is_some_and(|value| value == "1");
     let mut devices = vec![];
     for backend in [Backend::NdArray, Backend::Flex, Backend::Wgpu, Backend::Cuda] {
@@ -39,8 +48,16 @@ const SOFTWARE_SHARE: u64 = 16;
 /// The devices for one of many cases. A GPU's driver that computes on the processor compiles seconds for each new shape:
 /// it gets one case in [`SOFTWARE_SHARE`], or all with `RTPG_CONFORMANCE=full`.
 pub(crate) fn devices_for(case: u64) -> Vec<SelectedDevice> {
+    share_of(devices(), case)
+}
+
+/// As [`devices_for`], for our own kernels.
+pub(crate) fn kernel_devices_for(case: u64) -> Vec<SelectedDevice> {
+    share_of(kernel_devices(), case)
+}
+
+fn share_of(mut devices: Vec<SelectedDevice>, case: u64) -> Vec<SelectedDevice> {
     let full = std::env::var_os("RTPG_CONFORMANCE").is_some_and(|value| value == "full");
-    let mut devices = devices();
     devices.retain(|device| full || !device.is_software || case.is_multiple_of(SOFTWARE_SHARE));
     devices
 }
