@@ -7,7 +7,7 @@ use policy_nets::Architecture;
 
 use crate::trajectories::BatchShape;
 
-/// Bytes that a run needs at most, by part.
+/// Bytes that a run needs at most, by part: in the memory of this machine, but for [`device`](Self::device).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MemoryNeed {
     /// The program itself, 96 bytes for each parameter (copies, moments, gradients), and what every environment takes.
@@ -17,10 +17,12 @@ pub struct MemoryNeed {
     /// Fresh trajectories and evaluation episodes: `N T` steps of `4 (O + 2 A) + 8` bytes.
     pub batches: f64,
     /// Work memory of the estimator: with tensor operations, the activations of every layer and as much again for their
-    /// gradients; with fused kernels, one gradient for each trajectory, at most 64 MiB.
+    /// gradients; with fused kernels, of the CPU or a GPU, one gradient for each trajectory, at most 64 MiB.
     pub estimator: f64,
     /// A checkpoint while it is written: the window twice in 8 bytes a number, once as numbers and once as a file.
     pub checkpoint: f64,
+    /// In the memory of a GPU: the window, and the estimator's work memory, which are 0 here then.
+    pub device: f64,
 }
 
 /// What the program takes before it holds a trajectory (measured: docs/reliability.md).
@@ -59,7 +61,14 @@ impl MemoryNeed {
             batches: (steps + (episodes * horizon) as f64) * (4.0 * step + 8.0),
             estimator,
             checkpoint: numbers * 16.0,
+            device: 0.0,
         }
+    }
+
+    /// The same with the window and the estimator in the memory of a GPU.
+    #[must_use]
+    pub fn on_device(self) -> Self {
+        Self { device: self.window + self.estimator, window: 0.0, estimator: 0.0, ..self }
     }
 
     /// The same with the balance heuristic's matrix of log-ratios and its old policies.
@@ -70,7 +79,7 @@ impl MemoryNeed {
         Self { estimator: self.estimator + 4.0 * matrix, ..self }
     }
 
-    /// All parts together.
+    /// All parts in the memory of this machine together.
     pub fn total(&self) -> f64 {
         self.program + self.window + self.batches + self.estimator + self.checkpoint
     }
@@ -78,14 +87,28 @@ impl MemoryNeed {
 
 impl fmt::Display for MemoryNeed {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [total, program, window, batches, estimator, checkpoint] =
-            [self.total(), self.program, self.window, self.batches, self.estimator, self.checkpoint]
-                .map(format_bytes);
+        let [total, program, window, batches, estimator, checkpoint, device] = [
+            self.total(),
+            self.program,
+            self.window,
+            self.batches,
+            self.estimator,
+            self.checkpoint,
+            self.device,
+        ]
+        .map(format_bytes);
+        write!(formatter, "at most about {total}: {program} for the program, ")?;
+        if self.device == 0.0 {
+            write!(formatter, "{window} for the window, {estimator} for the estimate, ")?;
+        }
         write!(
             formatter,
-            "at most about {total}: {program} for the program, {window} for the window, {batches} for fresh trajectories, \
-             {estimator} for the estimate, {checkpoint} for a checkpoint while it is written"
-        )
+            "{batches} for fresh trajectories, {checkpoint} for a checkpoint while it is written"
+        )?;
+        if self.device > 0.0 {
+            write!(formatter, "; and {device} of the GPU's memory for the window and the estimate")?;
+        }
+        Ok(())
     }
 }
 
@@ -162,6 +185,10 @@ mod tests {
         assert_eq!(generic.estimator, 32_000.0 * 4.0 * (4.0 * 70.0 + 48.0 + 17.0));
         assert_eq!(need.checkpoint, 4.0 * need.window);
         assert!(need.to_string().starts_with("at most about "), "{need}");
+        let on_device = need.on_device();
+        assert_eq!(on_device.device, need.window + need.estimator);
+        assert_eq!(on_device.total() + on_device.device, need.total());
+        assert!(on_device.to_string().ends_with("of the GPU's memory for the window and the estimate"));
         assert_eq!(of_machine("MemTotal: 9 kB\nMemAvailable:   2048 kB\n"), Some(2_097_152.0));
         assert_eq!(format_bytes(1.5 * 1024.0 * 1024.0), "1.5 MiB");
     }

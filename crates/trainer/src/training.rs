@@ -464,12 +464,16 @@ fn check_memory(
     environment: &str,
     device: &SelectedDevice,
 ) -> Result<MemoryNeed, TrainError> {
-    let fused = algorithms::uses_fused(config, device);
+    let fused = algorithms::uses_fused(config, device) || algorithms::may_use_device_kernels(config, device);
     let window = config.algorithm.window();
     let episodes = if config.evaluation.interval > 0 { config.evaluation.episodes } else { 0 };
     let mut need = MemoryNeed::new(shape, window, episodes, architecture, fused, environment);
     if config.algorithm.evaluates_earlier_policies() {
         need = need.with_earlier_policies(window, shape.trajectories, architecture.parameter_count());
+    }
+    // A driver that computes on the processor has this machine's memory.
+    if !device.is_host() && !device.is_software {
+        need = need.on_device();
     }
     match available() {
         Some(available) if need.total() > available => Err(TrainError::Memory {

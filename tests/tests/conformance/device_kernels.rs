@@ -89,6 +89,22 @@ fn many_trajectories_are_weighed_as_few_are() {
     }
 }
 
+#[test]
+fn a_window_that_no_kernel_counts_is_refused() {
+    let config = configuration(&Recipe::default(), &PLAIN);
+    let problem = Recipe::default().problem(0);
+    let parameters = problem.target.flat().len();
+    for selected in gpus() {
+        let shape = trainer::trajectories::BatchShape {
+            trajectories: 1 << 20,
+            horizon: 1 << 11,
+            ..batch_shape(&problem)
+        };
+        let refused = DeviceReuse::new(&config, shape, parameters, &selected.device).unwrap_err();
+        assert!(refused.contains("more than a kernel counts"), "{refused}");
+    }
+}
+
 /// A batch that is on the device gets into the window with the returns that the host computes.
 #[test]
 fn batches_on_the_device_give_the_estimates_of_batches_on_the_host() {

@@ -65,6 +65,13 @@ impl DeviceReuse {
         if config.policy.normalize_observations {
             return Err("no kernel standardizes observations".to_owned());
         }
+        let BatchShape { trajectories, horizon, observation_size, action_size } = shape;
+        let numbers =
+            algorithm.window() as u64 * (trajectories * horizon * observation_size.max(action_size)) as u64;
+        // Kernels count in 32 bits, and some way beyond the end.
+        if numbers > u64::from(u32::MAX) / 2 {
+            return Err(format!("a window of {numbers} numbers is more than a kernel counts"));
+        }
         let device = KernelDevice::of(device).ok_or("the kernels do not run on this backend")?;
         let architecture = config.policy.architecture(shape.observation_size, shape.action_size);
         let learned = matches!(config.policy.deviation(), Deviation::Learned(_));

@@ -204,6 +204,16 @@ pub fn make(
     Box::new(reuse.with_streams(streams))
 }
 
+/// Whether the fused kernels of a GPU compute the estimate, if the network fits into its shared memory.
+pub fn may_use_device_kernels(config: &Config, device: &SelectedDevice) -> bool {
+    cfg!(all(feature = "kernels", not(feature = "fusion")))
+        && config.kernels == KernelChoice::Auto
+        && !device.is_host()
+        && config.algorithm.variance_reduction().is_none()
+        && !config.algorithm.evaluates_earlier_policies()
+        && !config.policy.normalize_observations
+}
+
 /// Whether the fused CPU kernels compute the estimate.
 pub fn uses_fused(config: &Config, device: &SelectedDevice) -> bool {
     config.kernels == KernelChoice::Auto

@@ -112,8 +112,7 @@ pub fn examine(device: &SelectedDevice) -> Result<Vec<Check>, DoctorError> {
 }
 
 fn has_fused_estimate(config: &Config, device: &SelectedDevice) -> bool {
-    let on_device = cfg!(all(feature = "kernels", not(feature = "fusion"))) && !device.is_host();
-    on_device || algorithms::uses_fused(config, device)
+    algorithms::may_use_device_kernels(config, device) || algorithms::uses_fused(config, device)
 }
 
 /// A running sum of ones: a loop in a shader, where the device is a GPU. Some drivers end loops early.
