@@ -9,7 +9,9 @@ use cubecl::prelude::*;
 use policy_nets::Architecture;
 
 use crate::device::{Buffer, KernelDevice, length};
-use crate::network::{Four, accumulate_rows, backward, forward, load_weights, write_kept};
+use crate::network::{
+    Four, accumulate_rows, backward, forward, is_kept, load_observations, load_weights, write_kept,
+};
 use crate::numeric::exp;
 use crate::plan::{FOUR, Keep, NetworkPlan, NotCovered, UNITS};
 use crate::statistics::target_log_std;
@@ -145,9 +147,10 @@ fn gradient_kernel(
                 numbers[comptime!(plan.scratch() + plan.rows) + UNIT_POS as usize] = kept;
             }
             sync_cube();
-            load_kept_observations(
+            load_observations(
                 observations,
                 first_step,
+                end - first_step,
                 &numbers,
                 &mut activations,
                 comptime!(plan.clone()),
@@ -232,33 +235,6 @@ fn coefficient_of(
     (coefficient, kept)
 }
 
-/// Copies the observations of a block's steps into the inputs of the first layer, zeros for those that are left out.
-#[cube]
-fn load_kept_observations(
-    observations: &[f32],
-    first_step: usize,
-    numbers: &[f32],
-    activations: &mut [Four],
-    #[comptime] plan: NetworkPlan,
-) {
-    let (size, stride) = comptime!((plan.observation_size, plan.stride));
-    let input = comptime!(plan.layers[0].input);
-    let mut index = UNIT_POS as usize;
-    while index < comptime!(plan.observation_size * plan.groups()) {
-        let (group, feature) = (index / size, index % size);
-        let mut four = Four::new(0.0);
-        #[unroll]
-        for k in 0..FOUR {
-            let row = group * FOUR + k;
-            if numbers[comptime!(plan.scratch() + plan.rows) + row] > 0.0_f32 {
-                four.insert(k, observations[(first_step + row) * size + feature]);
-            }
-        }
-        activations[input + feature * stride + group] = four;
-        index += comptime!(UNITS);
-    }
-}
-
 /// Replaces the means by the gradient with respect to them, `w G (a - mu) / sigma^2`, with zeros for steps that are left
 /// out; keeps every row's gradient with respect to a learned `ln sigma`, `w G ((a - mu)^2 / sigma^2 - 1)`.
 #[cube]
@@ -280,7 +256,7 @@ fn score(
         #[unroll]
         for k in 0..FOUR {
             let row = group * FOUR + k;
-            if numbers[comptime!(plan.scratch() + plan.rows) + row] > 0.0_f32 {
+            if is_kept(numbers, row, comptime!(plan.rows), comptime!(plan.row_flags())) {
                 coefficients.insert(k, numbers[comptime!(plan.scratch()) + row]);
                 deviations.insert(k, actions[(first_step + row) * size + d] - means.extract(k));
             }

@@ -13,7 +13,7 @@ use cubecl::prelude::*;
 use policy_nets::Activation;
 
 use crate::numeric::tanh;
-use crate::plan::{FOUR, LayerPlan, NetworkPlan};
+use crate::plan::{FOUR, LayerPlan, NetworkPlan, Product};
 
 /// Four rows of a feature, or four weights.
 pub(crate) type Four = Vector<f32, Const<FOUR>>;
@@ -27,64 +27,53 @@ pub(crate) fn load_weights(
     #[comptime] layer: usize,
 ) {
     if comptime!(layer < plan.layers.len()) {
-        let layer_plan = comptime!(plan.layers[layer]);
-        if comptime!(layer_plan.forward.is_some()) {
-            let width = comptime!(layer_plan.outputs.div_ceil(FOUR));
-            let count = comptime!(layer_plan.inputs * layer_plan.outputs.div_ceil(FOUR));
-            let mut index = UNIT_POS as usize;
-            while index < count {
-                let four = outgoing(parameters, index / width, index % width, layer_plan);
-                weights[comptime!(layer_plan.forward.unwrap_or(0)) + index] = four;
-                index += comptime!(plan.units);
-            }
-        }
-        if comptime!(layer_plan.backward.is_some()) {
-            let width = comptime!(layer_plan.inputs.div_ceil(FOUR));
-            let count = comptime!(layer_plan.outputs * layer_plan.inputs.div_ceil(FOUR));
-            let mut index = UNIT_POS as usize;
-            while index < count {
-                let four = incoming(parameters, index / width, index % width, layer_plan);
-                weights[comptime!(layer_plan.backward.unwrap_or(0)) + index] = four;
-                index += comptime!(plan.units);
-            }
-        }
+        load_product(parameters, weights, comptime!(plan.units), comptime!(plan.layers[layer].forward));
+        load_product(parameters, weights, comptime!(plan.units), comptime!(plan.layers[layer].backward));
         load_weights(parameters, weights, comptime!(plan.clone()), comptime!(layer + 1));
     }
 }
 
-/// The weights from `input` to the outputs of vector `column`; behind the last output, its weight once more.
 #[cube]
-fn outgoing(parameters: &[f32], input: usize, column: usize, #[comptime] layer: LayerPlan) -> Four {
-    let (inputs, last) = comptime!((layer.inputs, layer.outputs - 1));
+fn load_product(
+    parameters: &[f32],
+    weights: &mut [Four],
+    #[comptime] units: usize,
+    #[comptime] product: Product,
+) {
+    if comptime!(product.shared.is_some()) {
+        let vectors = comptime!(product.vectors());
+        let mut index = UNIT_POS as usize;
+        while index < comptime!(product.size()) {
+            let four = factors(parameters, index / vectors, index % vectors, product);
+            weights[comptime!(product.shared.unwrap_or(0)) + index] = four;
+            index += units;
+        }
+    }
+}
+
+/// The weights of feature `from` for those of vector `column`; behind the last one, its weight once more.
+#[cube]
+fn factors(parameters: &[f32], from: usize, column: usize, #[comptime] product: Product) -> Four {
     let mut four = Four::new(0.0);
     #[unroll]
     for k in 0..FOUR {
-        let output = (column * FOUR + k).min(last);
-        four.insert(k, parameters[comptime!(layer.weight) + output * inputs + input]);
+        let to = (column * FOUR + k).min(comptime!(product.to - 1));
+        let place = comptime!(product.weight)
+            + from * comptime!(product.from_stride)
+            + to * comptime!(product.to_stride);
+        four.insert(k, parameters[place]);
     }
     four
 }
 
-/// The weights to `output` from the inputs of vector `column`; behind the last input, its weight once more.
-#[cube]
-fn incoming(parameters: &[f32], output: usize, column: usize, #[comptime] layer: LayerPlan) -> Four {
-    let (inputs, last) = comptime!((layer.inputs, layer.inputs - 1));
-    let mut four = Four::new(0.0);
-    #[unroll]
-    for k in 0..FOUR {
-        let input = (column * FOUR + k).min(last);
-        four.insert(k, parameters[comptime!(layer.weight) + output * inputs + input]);
-    }
-    four
-}
-
-/// Copies the observations of `count` steps from `first_step` on into the inputs of the first layer, with zeros behind
-/// them.
+/// Copies the observations of a block's steps, `first_step` and those after it, into the inputs of the first layer; zeros for
+/// rows that are not kept.
 #[cube]
 pub(crate) fn load_observations(
     observations: &[f32],
     first_step: usize,
     count: usize,
+    numbers: &[f32],
     activations: &mut [Four],
     #[comptime] plan: NetworkPlan,
 ) {
@@ -98,12 +87,22 @@ pub(crate) fn load_observations(
         #[unroll]
         for k in 0..FOUR {
             let row = group * FOUR + k;
-            if row < count {
+            if is_kept(numbers, row, count, comptime!(plan.row_flags())) {
                 four.insert(k, observations[(first_step + row) * size + feature]);
             }
         }
         activations[input + feature * stride + group] = four;
         index += comptime!(plan.units);
+    }
+}
+
+/// Whether `row` is kept: by its flag, or as one of the first `count`.
+#[cube]
+pub(crate) fn is_kept(numbers: &[f32], row: usize, count: usize, #[comptime] flags: Option<usize>) -> bool {
+    if comptime!(flags.is_some()) {
+        numbers[comptime!(flags.unwrap_or(0)) + row] > 0.0_f32
+    } else {
+        row < count
     }
 }
 
@@ -133,15 +132,13 @@ fn forward_layer(
     #[comptime] layer: LayerPlan,
 ) {
     let (stride, groups) = comptime!((plan.stride, plan.groups()));
-    let (inputs, outputs) = comptime!((layer.inputs, layer.outputs));
-    let (columns, width) = comptime!((layer.output_columns, layer.outputs.div_ceil(FOUR)));
-    let tiles = comptime!(plan.groups() * layer.outputs.div_ceil(FOUR).div_ceil(layer.output_columns));
+    let product = comptime!(layer.forward);
     let mut tile = UNIT_POS as usize;
-    while tile < tiles {
-        let (group, first) = (tile % groups, tile / groups * columns);
-        let mut sums = Array::<Four>::new(comptime!(FOUR * layer.output_columns));
+    while tile < comptime!(product.tiles(plan.groups())) {
+        let (group, first) = (tile % groups, tile / groups * comptime!(product.columns));
+        let mut sums = Array::<Four>::new(comptime!(FOUR * product.columns));
         #[unroll]
-        for c in 0..comptime!(FOUR * layer.output_columns) {
+        for c in 0..comptime!(FOUR * product.columns) {
             let mut start = f32::new(0.0);
             if comptime!(layer.bias.is_some()) {
                 let feature = (first * FOUR + c).min(comptime!(layer.outputs - 1));
@@ -149,23 +146,12 @@ fn forward_layer(
             }
             sums[c] = Four::new(start);
         }
-        for i in 0..inputs {
-            let values = activations[comptime!(layer.input) + i * stride + group];
-            #[unroll]
-            for q in 0..columns {
-                let column = (first + q).min(comptime!(layer.outputs.div_ceil(FOUR) - 1));
-                let factors = if comptime!(layer.forward.is_some()) {
-                    weights[comptime!(layer.forward.unwrap_or(0)) + i * width + column]
-                } else {
-                    outgoing(parameters, i, column, layer)
-                };
-                add_products(&mut sums, factors, values, q);
-            }
-        }
+        let values = comptime!(layer.input) + group;
+        multiply(parameters, weights, activations, &mut sums, values, first, stride, product);
         #[unroll]
-        for c in 0..comptime!(FOUR * layer.output_columns) {
+        for c in 0..comptime!(FOUR * product.columns) {
             let feature = first * FOUR + c;
-            if feature < outputs {
+            if feature < comptime!(layer.outputs) {
                 let place = comptime!(layer.output) + feature * stride + group;
                 activations[place] = nonlinearity(sums[c], comptime!(plan.activation), layer);
             }
@@ -174,12 +160,34 @@ fn forward_layer(
     }
 }
 
-/// Adds the product of `values` with each of four factors to sums `4 column` to `4 column + 3`.
+/// Adds the products of four rows of features, which begin at `values` and stand `stride` vectors apart, with their weights for
+/// the features from vector `first` on.
 #[cube]
-fn add_products(sums: &mut Array<Four>, factors: Four, values: Four, #[comptime] column: usize) {
-    #[unroll]
-    for k in 0..FOUR {
-        sums[comptime!(FOUR * column + k)] += Four::new(factors.extract(k)) * values;
+fn multiply(
+    parameters: &[f32],
+    weights: &[Four],
+    activations: &mut [Four],
+    sums: &mut Array<Four>,
+    values: usize,
+    first: usize,
+    #[comptime] stride: usize,
+    #[comptime] product: Product,
+) {
+    for from in 0..comptime!(product.from) {
+        let four = activations[values + from * stride];
+        #[unroll]
+        for q in 0..comptime!(product.columns) {
+            let column = (first + q).min(comptime!(product.vectors() - 1));
+            let factors = if comptime!(product.shared.is_some()) {
+                weights[comptime!(product.shared.unwrap_or(0)) + from * comptime!(product.vectors()) + column]
+            } else {
+                factors(parameters, from, column, product)
+            };
+            #[unroll]
+            for k in 0..FOUR {
+                sums[comptime!(FOUR * q + k)] += Four::new(factors.extract(k)) * four;
+            }
+        }
     }
 }
 
@@ -449,34 +457,21 @@ fn backward_layer(
     #[comptime] layer: LayerPlan,
 ) {
     let (stride, groups) = comptime!((plan.stride, plan.groups()));
-    let (inputs, outputs) = comptime!((layer.inputs, layer.outputs));
-    let (columns, width) = comptime!((layer.input_columns, layer.inputs.div_ceil(FOUR)));
-    let tiles = comptime!(plan.groups() * layer.inputs.div_ceil(FOUR).div_ceil(layer.input_columns));
+    let product = comptime!(layer.backward);
     let mut tile = UNIT_POS as usize;
-    while tile < tiles {
-        let (group, first) = (tile % groups, tile / groups * columns);
-        let mut sums = Array::<Four>::new(comptime!(FOUR * layer.input_columns));
+    while tile < comptime!(product.tiles(plan.groups())) {
+        let (group, first) = (tile % groups, tile / groups * comptime!(product.columns));
+        let mut sums = Array::<Four>::new(comptime!(FOUR * product.columns));
         #[unroll]
-        for c in 0..comptime!(FOUR * layer.input_columns) {
+        for c in 0..comptime!(FOUR * product.columns) {
             sums[c] = Four::new(0.0);
         }
-        for o in 0..outputs {
-            let deltas = activations[comptime!(layer.output) + o * stride + group];
-            #[unroll]
-            for q in 0..columns {
-                let column = (first + q).min(comptime!(layer.inputs.div_ceil(FOUR) - 1));
-                let factors = if comptime!(layer.backward.is_some()) {
-                    weights[comptime!(layer.backward.unwrap_or(0)) + o * width + column]
-                } else {
-                    incoming(parameters, o, column, layer)
-                };
-                add_products(&mut sums, factors, deltas, q);
-            }
-        }
+        let deltas = comptime!(layer.output) + group;
+        multiply(parameters, weights, activations, &mut sums, deltas, first, stride, product);
         #[unroll]
-        for c in 0..comptime!(FOUR * layer.input_columns) {
+        for c in 0..comptime!(FOUR * product.columns) {
             let feature = first * FOUR + c;
-            if feature < inputs {
+            if feature < comptime!(layer.inputs) {
                 let place = comptime!(layer.input) + feature * stride + group;
                 let slopes = derivative(activations[place], comptime!(plan.activation));
                 activations[place] = slopes * sums[c];

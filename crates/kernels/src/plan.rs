@@ -80,14 +80,10 @@ pub(crate) struct LayerPlan {
     pub(crate) weight: usize,
     /// Place of the bias.
     pub(crate) bias: Option<usize>,
-    /// Place of the weights of the forward pass among those in shared memory, `[inputs, outputs / 4]`.
-    pub(crate) forward: Option<usize>,
-    /// Place of the weights of the backward pass, `[outputs, inputs / 4]`.
-    pub(crate) backward: Option<usize>,
-    /// Vectors of outputs that a unit computes together.
-    pub(crate) output_columns: usize,
-    /// Vectors of inputs whose gradients a unit computes together.
-    pub(crate) input_columns: usize,
+    /// Sums of the outputs over the inputs.
+    pub(crate) forward: Product,
+    /// Gradients with respect to the inputs, sums over those of the outputs.
+    pub(crate) backward: Product,
     /// Units that share a tile of the weight gradient, each with its part of the rows.
     pub(crate) parts: usize,
     /// Place of the tile among those that a unit keeps in registers from block to block.
@@ -108,6 +104,40 @@ impl LayerPlan {
     }
 }
 
+/// One way through a layer's weights: sums over features, for other features.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Product {
+    /// Features that are summed over, and features that come out.
+    pub(crate) from: usize,
+    pub(crate) to: usize,
+    /// Place of the first weight in the flat parameter vector, and numbers from there to the next feature's that is summed over
+    /// and to the next one's that comes out.
+    pub(crate) weight: usize,
+    pub(crate) from_stride: usize,
+    pub(crate) to_stride: usize,
+    /// Place among the weights in shared memory, `[from, to / 4]`.
+    pub(crate) shared: Option<usize>,
+    /// Vectors of features that a unit computes together.
+    pub(crate) columns: usize,
+}
+
+impl Product {
+    /// Vectors of features that come out.
+    pub(crate) fn vectors(&self) -> usize {
+        self.to.div_ceil(FOUR)
+    }
+
+    /// Vectors of all weights.
+    pub(crate) fn size(&self) -> usize {
+        self.from * self.vectors()
+    }
+
+    /// Tiles of a block with so many vectors of rows.
+    pub(crate) fn tiles(&self, groups: usize) -> usize {
+        groups * self.vectors().div_ceil(self.columns)
+    }
+}
+
 /// A network in shared memory.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct NetworkPlan {
@@ -123,6 +153,8 @@ pub(crate) struct NetworkPlan {
     pub(crate) units: usize,
     /// Steps of a block, a multiple of [`FOUR`].
     pub(crate) rows: usize,
+    /// Whether every row of a block says if it is kept.
+    flagged: bool,
     /// Vectors from one feature's rows to the next's.
     pub(crate) stride: usize,
     /// Place of every row's gradient with respect to a learned `ln sigma`, `[action, stride]`.
@@ -237,14 +269,18 @@ impl NetworkPlan {
             parameters += inputs * outputs;
             let bias = architecture.bias.then_some(parameters);
             parameters += if architecture.bias { outputs } else { 0 };
-            let mut share = |count: usize| {
-                let place = weights;
-                weights += count;
-                place
+            let mut product = |[from, to]: [usize; 2], [from_stride, to_stride]: [usize; 2], shares: bool| {
+                let columns = columns(units, groups, to);
+                let mut product = Product { from, to, weight, from_stride, to_stride, shared: None, columns };
+                if shares {
+                    product.shared = Some(weights);
+                    weights += product.size();
+                }
+                product
             };
-            let forward = share_weights.then(|| share(inputs * outputs.div_ceil(FOUR)));
-            let goes_back = share_weights && keep == Keep::All && index > 0;
-            let backward = goes_back.then(|| share(outputs * inputs.div_ceil(FOUR)));
+            let goes_back = keep == Keep::All && index > 0;
+            let forward = product([inputs, outputs], [1, inputs], share_weights);
+            let backward = product([outputs, inputs], [inputs, 1], share_weights && goes_back);
             let mut layer = LayerPlan {
                 inputs,
                 outputs,
@@ -252,8 +288,6 @@ impl NetworkPlan {
                 bias,
                 forward,
                 backward,
-                output_columns: columns(units, groups, outputs),
-                input_columns: columns(units, groups, inputs),
                 parts: 1,
                 kept: None,
                 input,
@@ -285,6 +319,7 @@ impl NetworkPlan {
             learned,
             units,
             rows,
+            flagged: keep == Keep::All,
             stride,
             deviation,
             kept,
@@ -308,6 +343,11 @@ impl NetworkPlan {
         PER_ACTION * self.action_size
     }
 
+    /// Place of what says which rows of a block are kept, where it is not the first ones.
+    pub(crate) fn row_flags(&self) -> Option<usize> {
+        self.flagged.then(|| self.scratch() + self.rows)
+    }
+
     /// Numbers of the flat parameter vector.
     pub(crate) fn parameter_count(&self) -> usize {
         self.mean_parameters + if self.learned { self.action_size } else { 0 }
@@ -323,7 +363,7 @@ impl NetworkPlan {
             self.learned || length(log_std) >= self.action_size,
             "a deviation for every action component"
         );
-        window.check(self.observation_size, self.action_size);
+        window.check(window.filled, self.observation_size, self.action_size);
     }
 
     /// Vectors of rows of a block.
@@ -367,8 +407,8 @@ mod tests {
             if keep == Keep::All {
                 activations.push((layer.output, layer.outputs * plan.stride));
             }
-            weights.extend(layer.forward.map(|at| (at, layer.inputs * layer.outputs.div_ceil(FOUR))));
-            weights.extend(layer.backward.map(|at| (at, layer.outputs * layer.inputs.div_ceil(FOUR))));
+            let products = [layer.forward, layer.backward].into_iter();
+            weights.extend(products.filter_map(|product| Some((product.shared?, product.size()))));
         }
         if keep == Keep::All {
             activations.push((plan.layers[0].input, plan.observation_size * plan.stride));

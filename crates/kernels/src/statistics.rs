@@ -133,7 +133,14 @@ fn statistics_kernel(
         while start < length {
             let first_step = trajectory * horizon as usize + start;
             let count = (length - start).min(rows);
-            load_observations(observations, first_step, count, &mut activations, comptime!(plan.clone()));
+            load_observations(
+                observations,
+                first_step,
+                count,
+                &numbers,
+                &mut activations,
+                comptime!(plan.clone()),
+            );
             sync_cube();
             forward(parameters, &weights, &mut activations, comptime!(plan.clone()), comptime!(0_usize));
 
@@ -153,12 +160,8 @@ fn statistics_kernel(
                         let place = (first_step + row) * size + d;
                         let (action, behaviour) = (actions[place], means[place]);
                         let mean = new_means.extract(k);
-                        let (from_behaviour, from_target) = (action - behaviour, action - mean);
                         let apart = behaviour - mean;
-                        let difference =
-                            apart * target_scale + from_behaviour * (target_scale - behaviour_scale);
-                        let sum = from_target * target_scale + from_behaviour * behaviour_scale;
-                        of_ratio += difference * sum * 0.5_f32;
+                        of_ratio += ratio_of_step(action, behaviour, mean, target_scale, behaviour_scale);
                         of_divergence += apart * apart * remainder;
                     }
                 }
@@ -202,6 +205,17 @@ fn statistics_kernel(
         }
         trajectory += CUBE_COUNT;
     }
+}
+
+/// The part of a step's log-ratio that the means enter: the difference of the squared distances of the action from both, each in
+/// deviations, as a product, which is 0 for equal policies.
+#[cube]
+fn ratio_of_step(action: f32, behaviour: f32, mean: f32, target_scale: f32, behaviour_scale: f32) -> f32 {
+    let (from_behaviour, from_target) = (action - behaviour, action - mean);
+    let apart = behaviour - mean;
+    let difference = apart * target_scale + from_behaviour * (target_scale - behaviour_scale);
+    let sum = from_target * target_scale + from_behaviour * behaviour_scale;
+    difference * sum * 0.5_f32
 }
 
 /// Adds up what every unit left of both sums, and of what they lost, into the place of the first. Begins and ends with all units

@@ -84,18 +84,18 @@ impl WindowBuffers {
         self.filled * self.batch
     }
 
-    /// Checks that the buffers have room for all slots that are filled, on which kernels rely.
+    /// Checks that the buffers have room for the first `slots`, on which kernels rely.
     ///
     /// # Panics
     /// When they have not.
-    pub(crate) fn check(&self, observation_size: usize, action_size: usize) {
-        let trajectories = self.trajectories();
+    pub(crate) fn check(&self, slots: usize, observation_size: usize, action_size: usize) {
+        let trajectories = slots * self.batch;
         let steps = trajectories * self.horizon;
         let sizes = [
             (&self.observations, steps * observation_size),
             (&self.actions, steps * action_size),
             (&self.means, steps * action_size),
-            (&self.log_std, self.filled * action_size),
+            (&self.log_std, slots * action_size),
             (&self.lengths, trajectories),
             (&self.returns, steps),
         ];
@@ -114,8 +114,7 @@ impl WindowBuffers {
         let (count, horizon) = (self.batch, self.horizon);
         let observation_size = length(&batch.observations) / (count * horizon);
         let action_size = length(&batch.log_std);
-        let whole = Self { filled: slot + 1, ..self.clone() };
-        whole.check(observation_size, action_size);
+        self.check(slot + 1, observation_size, action_size);
         let steps = count * horizon;
         let sizes = [
             (&batch.actions, steps * action_size),
