@@ -89,6 +89,38 @@ fn many_trajectories_are_weighed_as_few_are() {
     }
 }
 
+/// What lies behind the end of a trajectory reaches nothing.
+#[test]
+fn rubbish_behind_the_end_is_not_read() {
+    let recipe = Recipe { window: 2, batch: 5, horizon: 23, early_ends: true, ..Recipe::default() };
+    let problem = recipe.problem(5);
+    let config = configuration(&recipe, &PLAIN);
+    let parameters = problem.target.flat().len();
+    for selected in gpus() {
+        let device = &selected.device;
+        let policy = GaussianPolicy::from_state(&policy_state(&problem.target), device);
+        let [clean, spoiled] = [false, true].map(|spoils| {
+            let mut algorithm = DeviceReuse::new(&config, batch_shape(&problem), parameters, device).unwrap();
+            for index in 0..2 {
+                let mut batch = fresh_batch(&problem, index);
+                let shape = batch.shape;
+                for (trajectory, length) in batch.lengths.iter().enumerate().filter(|_| spoils) {
+                    let behind =
+                        trajectory * shape.horizon + *length as usize..(trajectory + 1) * shape.horizon;
+                    let numbers = |size: usize| behind.start * size..behind.end * size;
+                    batch.observations[numbers(shape.observation_size)].fill(f32::NAN);
+                    batch.actions[numbers(shape.action_size)].fill(f32::NAN);
+                    batch.means[numbers(shape.action_size)].fill(f32::NAN);
+                }
+                algorithm.estimate(&policy, &[batch], &mut Phases::default());
+            }
+            host(algorithm.estimate(&policy, &[], &mut Phases::default()).gradient)
+        });
+        assert!(clean.iter().all(|value| value.is_finite()));
+        assert_eq!(clean, spoiled, "{}", selected.name);
+    }
+}
+
 #[test]
 fn a_window_that_no_kernel_counts_is_refused() {
     let config = configuration(&Recipe::default(), &PLAIN);
