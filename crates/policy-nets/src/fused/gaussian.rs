@@ -1,9 +1,9 @@
 //! What the Gaussian policy adds to the mean network at every step.
 
-use super::{trajectories::TrajectoryStatistics, vectors::Vectors};
+use super::{tile::PANEL_VECTORS, trajectories::TrajectoryStatistics, vectors::Vectors};
 
-/// Constants of one pair of behaviour and target policy with standard deviations `s_b` and `s_t`. Actions and means are
-/// taken as rows of numbers without gaps, so every constant is repeated until components and vectors end together.
+/// Constants of one pair of behaviour and target policy with standard deviations `s_b` and `s_t`. The statistics take actions and
+/// means as rows of numbers without gaps, so their constants are repeated until components and vectors end together.
 ///
 /// For a step with action a, behaviour mean `m_b` and target mean `m_t` the statistics are, summed over the components,
 ///
@@ -61,7 +61,6 @@ impl Gaussian {
         // The smallest common multiple of `size` and `lanes`, in rows.
         let repetitions = lanes >> size.trailing_zeros().min(lanes.trailing_zeros());
         for row in [
-            &mut gaussian.precision,
             &mut gaussian.half_precision,
             &mut gaussian.half_precision_difference,
             &mut gaussian.divergence_factor,
@@ -111,59 +110,41 @@ impl Gaussian {
         statistics.divergence += divergence.total();
     }
 
-    /// Writes every step's return as often as an action has components, `[rows, action_size]`, and a vector of zeros behind.
-    #[inline(always)]
-    pub(super) fn repeat_returns<V: Vectors>(&self, simd: V, returns: &[f32], repeated: &mut [f32]) {
-        for (row, &return_) in returns.iter().enumerate() {
-            // What a row's last vector writes behind it, the next row writes over.
-            for column in (0..self.action_size).step_by(V::LANES) {
-                V::save(simd.splat(return_), &mut repeated[row * self.action_size + column..]);
-            }
-        }
-        repeated[returns.len() * self.action_size..][..V::LANES].fill(0.0);
-    }
-
-    /// Replaces the `means` by the gradient of `sum_t returns[t] log pi(a_t | s_t)` with respect to them,
-    /// `returns[t] (a - mean) / s_t^2`, and adds the gradient with respect to the log standard deviations,
-    /// `sum_t returns[t] ((a - mean)^2 / s_t^2 - 1)`. The `returns` are repeated for every component, and `means` and they have
-    /// a vector of zeros behind them.
+    /// Writes the gradient of `sum_t returns[t] log pi(a_t | s_t)` with respect to the means, `returns[t] (a - mean) / s_t^2`, to
+    /// panels, and adds the gradient with respect to the log standard deviations,
+    /// `sum_t returns[t] ((a - mean)^2 / s_t^2 - 1)`. `actions` and `means` are `[rows, action_size]`.
     #[inline(always)]
     pub(super) fn score<V: Vectors>(
         &self,
         simd: V,
-        actions: &[f32],
+        (actions, means): (&[f32], &[f32]),
         returns: &[f32],
-        means: &mut [f32],
+        panels: &mut [f32],
         log_std_gradient: &mut [f32],
     ) {
-        let minus_one = simd.splat(-1.0);
-        let precisions = V::vectors(&self.precision);
-        for (index, &precision) in precisions.iter().enumerate() {
+        let (rows, minus_one) = (returns.len(), simd.splat(-1.0));
+        let (panels, _) = V::vectors_mut(panels).as_chunks_mut::<PANEL_VECTORS>();
+        for (index, log_std_gradient) in log_std_gradient.chunks_mut(V::LANES).enumerate() {
+            let columns = log_std_gradient.len();
+            let precision = simd.load_part(&self.precision[index * V::LANES..][..columns]);
+            let panel = &mut panels[index / PANEL_VECTORS * rows..][..rows];
+            let steps = actions.chunks_exact(self.action_size).zip(means.chunks_exact(self.action_size));
             let mut sum = simd.splat(0.0);
-            for start in (index * V::LANES..actions.len()).step_by(precisions.len() * V::LANES) {
-                let mean = V::load(&means[start..]);
-                let deviation = simd.sub(load_at(simd, actions, start), mean);
-                let (score, return_) = (simd.mul(deviation, precision), V::load(&returns[start..]));
-                V::save(simd.mul(return_, score), &mut means[start..]);
+            for ((target, &return_), (action, mean)) in panel.iter_mut().zip(returns).zip(steps) {
+                let action = simd.load_part(&action[index * V::LANES..][..columns]);
+                let mean = simd.load_part(&mean[index * V::LANES..][..columns]);
+                let (deviation, return_) = (simd.sub(action, mean), simd.splat(return_));
+                let score = simd.mul(deviation, precision);
+                target[index % PANEL_VECTORS] = simd.mul(return_, score);
                 sum = simd.mul_add(return_, simd.mul_add(deviation, score, minus_one), sum);
             }
-            let mut component = index * V::LANES % self.action_size;
-            for value in pulp::bytemuck::cast_slice::<_, f32>(&[sum]) {
-                log_std_gradient[component] += value;
-                component += 1;
-                if component == self.action_size {
-                    component = 0;
-                }
+            let sum = [sum];
+            for (total, value) in log_std_gradient.iter_mut().zip(pulp::bytemuck::cast_slice::<_, f32>(&sum))
+            {
+                *total += value;
             }
         }
     }
-}
-
-/// The numbers from `start` on, with zeros for those behind the end.
-#[inline(always)]
-fn load_at<V: Vectors>(simd: V, values: &[f32], start: usize) -> V::Vector {
-    let rest = &values[start..];
-    if rest.len() >= V::LANES { V::load(rest) } else { simd.load_part(rest) }
 }
 
 /// The constants of [`Gaussian`] for one vector of components.

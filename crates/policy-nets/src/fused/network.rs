@@ -33,11 +33,8 @@ pub struct FusedNetwork {
 pub struct Scratch {
     /// Intermediate results over one block.
     pub(super) block: Block,
-    /// The means over one block, `[block_rows, action_size]` without gaps and a vector more, then the gradient with respect
-    /// to them.
+    /// The means over one block, `[block_rows, action_size]` without gaps.
     pub(super) means: Aligned,
-    /// The steps' returns over one block, one for each number of `means`.
-    pub(super) returns: Aligned,
     /// The parameter gradient in packed order.
     pub(super) gradient: Vec<f32>,
 }
@@ -166,9 +163,7 @@ impl FusedNetwork {
         for (output, layer) in scratch.block.outputs.iter_mut().zip(&self.layers) {
             output.reserve(numbers(layer.outputs));
         }
-        let numbers = self.block_rows * self.action_size() + lanes;
-        scratch.means.reserve(numbers);
-        scratch.returns.reserve(numbers);
+        scratch.means.reserve(self.block_rows * self.action_size());
     }
 
     /// Length of a packed gradient.
@@ -220,19 +215,23 @@ impl FusedNetwork {
         layer.forward(simd, input, rows, ToRows { values: means, columns: layer.outputs });
     }
 
+    /// The panels of `block` for the gradient with respect to the means.
+    #[inline(always)]
+    pub(super) fn mean_gradient<'a>(&self, block: &'a mut Block) -> &'a mut [f32] {
+        &mut block.outputs[self.layers.len() - 1]
+    }
+
     /// Writes the gradient of the parameters to the packed `gradient`, or adds it to that unless it is the `first`, given what
-    /// [`Self::forward_block`] left in `block` and the gradient with respect to the means, `[rows, action_size]` without gaps.
+    /// [`Self::forward_block`] left in `block` for so many rows, and the [`Self::mean_gradient`].
     #[inline(always)]
     pub(super) fn backward_block<V: Vectors>(
         &self,
         simd: V,
         block: &mut Block,
-        mean_gradient: &[f32],
+        rows: usize,
         gradient: &mut [f32],
         first: bool,
     ) {
-        let (rows, last) = (mean_gradient.len() / self.action_size(), self.layers.len() - 1);
-        rows_to_panels(simd, mean_gradient, self.action_size(), &mut block.outputs[last]);
         for (index, layer) in self.layers.iter().enumerate().rev() {
             let (before, from_here) = block.outputs.split_at_mut(index);
             let delta = &*from_here[0];
@@ -291,7 +290,8 @@ impl Kernel for Vjp<'_> {
             let means = &mut means[..rows * action_size];
             network.forward_block(simd, observations, block, means);
             let mean_gradient = &mean_gradient[start * action_size..][..rows * action_size];
-            network.backward_block(simd, block, mean_gradient, gradient, start == 0);
+            rows_to_panels(simd, mean_gradient, action_size, network.mean_gradient(block));
+            network.backward_block(simd, block, rows, gradient, start == 0);
         }
     }
 }

@@ -90,17 +90,16 @@ impl Kernel for Pass<'_> {
                 &trajectories.observations[step * observation_size..][..rows * observation_size];
             let actions = &trajectories.actions[step * action_size..][..rows * action_size];
             let behaviour_means = &trajectories.behaviour_means[step * action_size..][..rows * action_size];
-            let Scratch { block, means, returns: step_returns, .. } = &mut *scratch;
-            network.forward_block(simd, observations, block, &mut means[..actions.len()]);
+            let Scratch { block, means, .. } = &mut *scratch;
+            let means = &mut means[..actions.len()];
+            network.forward_block(simd, observations, block, means);
             gaussian.accumulate_statistics(simd, actions, behaviour_means, means, &mut statistics);
             if let Some(Backward { returns, gradient }) = &mut backward {
                 let (gradient, log_std_gradient) = gradient.split_at_mut(network.packed_count());
-                means[actions.len()..][..V::LANES].fill(0.0);
-                gaussian.repeat_returns(simd, &returns[step..][..rows], step_returns);
+                let (delta, returns) = (network.mean_gradient(block), &returns[step..][..rows]);
                 let log_std_gradient = &mut log_std_gradient[..action_size];
-                gaussian.score(simd, actions, step_returns, means, log_std_gradient);
-                let mean_gradient = &means[..actions.len()];
-                network.backward_block(simd, block, mean_gradient, gradient, start == 0);
+                gaussian.score(simd, (actions, means), returns, delta, log_std_gradient);
+                network.backward_block(simd, block, rows, gradient, start == 0);
             }
         }
         statistics

@@ -27,7 +27,7 @@ use crate::threads::Threads;
 /// Most bytes of per-trajectory gradients that [`FusedNetwork::window_gradient`] keeps.
 const SWEEP_BYTES: usize = 1 << 26;
 /// Trajectories in a block of a weighted sum.
-const BLOCK: usize = 8;
+const BLOCK: usize = 16;
 /// Most groups of blocks in one.
 const GROUPS: usize = 64;
 /// Vectors of parameters whose weighted sums over a block are formed in registers.
