@@ -80,12 +80,6 @@ pub(super) trait Vectors: Copy {
         Self::vectors(&values[..Self::LANES])[0]
     }
 
-    /// Writes a vector to the start of `target`.
-    #[inline(always)]
-    fn save(vector: Self::Vector, target: &mut [f32]) {
-        Self::vectors_mut(&mut target[..Self::LANES])[0] = vector;
-    }
-
     /// The whole vectors of `values`; what is left is not in them.
     #[inline(always)]
     fn vectors(values: &[f32]) -> &[Self::Vector] {
