@@ -30,8 +30,8 @@ const SWEEP_BYTES: usize = 1 << 26;
 const BLOCK: usize = 16;
 /// Most groups of blocks in one.
 const GROUPS: usize = 64;
-/// Vectors of parameters whose weighted sums over a block are formed in registers.
-const SUM_VECTORS: usize = 8;
+/// Rows of a block that are added together.
+const SUM_ROWS: usize = 4;
 /// Most parameters whose sums over blocks one thread forms at a time.
 const MOST_SUM_COLUMNS: usize = 1024;
 
@@ -277,7 +277,8 @@ fn add<T: Copy + Into<f64>>(total: &mut [f64], values: &[T]) {
     }
 }
 
-/// Writes `sum_j weights[j] gradients[j, :]` of a block in single precision over `gradients[0, :]`.
+/// Writes `sum_j weights[j] gradients[j, :]` of a block in single precision over `gradients[0, :]`: row after row, as they lie in
+/// memory, [`SUM_ROWS`] at a time.
 struct SumBlock<'a> {
     gradients: &'a mut [f32],
     weights: &'a [f32],
@@ -291,33 +292,54 @@ impl Kernel for SumBlock<'_> {
     fn run<V: Vectors>(self, simd: V) {
         let Self { gradients, weights, length } = self;
         let (target, others) = gradients.split_at_mut(length);
-        let width = SUM_VECTORS * V::LANES;
-        for (part, target) in target.chunks_mut(width).enumerate() {
-            let target = V::vectors_mut(target);
-            let mut sums = [simd.splat(0.0); SUM_VECTORS];
-            if weights[0] != 0.0 {
-                let weight = simd.splat(weights[0]);
-                for (sum, &value) in sums.iter_mut().zip(&*target) {
-                    *sum = simd.mul(weight, value);
-                }
+        let target = V::vectors_mut(target);
+        if weights[0] == 0.0 {
+            target.fill(simd.splat(0.0));
+        } else {
+            let weight = simd.splat(weights[0]);
+            for sum in &mut *target {
+                *sum = simd.mul(weight, *sum);
             }
-            for (&weight, gradient) in weights[1..].iter().zip(others.chunks_exact(length)) {
-                if weight == 0.0 {
-                    continue;
-                }
-                let (weight, values) = (simd.splat(weight), V::vectors(&gradient[part * width..]));
-                if let Some(values) = values.first_chunk::<SUM_VECTORS>() {
-                    for index in 0..SUM_VECTORS {
-                        sums[index] = simd.mul_add(weight, values[index], sums[index]);
-                    }
-                } else {
-                    for (sum, &value) in sums.iter_mut().zip(values) {
-                        *sum = simd.mul_add(weight, value, *sum);
-                    }
-                }
-            }
-            let count = target.len();
-            target.copy_from_slice(&sums[..count]);
+        }
+        let (groups, rest) = weights[1..].as_chunks::<SUM_ROWS>();
+        let rows = others.chunks_exact(SUM_ROWS * length);
+        for (weights, rows) in groups.iter().zip(rows) {
+            add_rows::<V, SUM_ROWS>(simd, target, weights, rows, length);
+        }
+        let rows = others[groups.len() * SUM_ROWS * length..].chunks_exact(length);
+        for (weight, row) in rest.iter().zip(rows) {
+            add_rows::<V, 1>(simd, target, &[*weight], row, length);
+        }
+    }
+}
+
+/// `target += sum_k weights[k] rows[k, :]`, in ascending order. Rows of weight zero are not read.
+#[inline(always)]
+fn add_rows<V: Vectors, const K: usize>(
+    simd: V,
+    target: &mut [V::Vector],
+    weights: &[f32; K],
+    rows: &[f32],
+    length: usize,
+) {
+    if K > 1 && weights.contains(&0.0) {
+        for (weight, row) in weights.iter().zip(rows.chunks_exact(length)) {
+            add_rows::<V, 1>(simd, target, &[*weight], row, length);
+        }
+        return;
+    }
+    if weights[0] == 0.0 {
+        return;
+    }
+    let mut factors = [simd.splat(0.0); K];
+    let mut vectors = [V::vectors(rows); K];
+    for k in 0..K {
+        factors[k] = simd.splat(weights[k]);
+        vectors[k] = V::vectors(&rows[k * length..][..length]);
+    }
+    for (index, sum) in target.iter_mut().enumerate() {
+        for k in 0..K {
+            *sum = simd.mul_add(factors[k], vectors[k][index], *sum);
         }
     }
 }
