@@ -110,15 +110,15 @@ impl Gaussian {
         statistics.divergence += divergence.total();
     }
 
-    /// Writes the gradient of `sum_t returns[t] log pi(a_t | s_t)` with respect to the means, `returns[t] (a - mean) / s_t^2`, to
-    /// panels, and adds the gradient with respect to the log standard deviations,
-    /// `sum_t returns[t] ((a - mean)^2 / s_t^2 - 1)`. `actions` and `means` are `[rows, action_size]`.
+    /// Writes the gradient of `w sum_t returns[t] log pi(a_t | s_t)` with respect to the means, `w returns[t] (a - mean) / s_t^2`,
+    /// to panels, and adds the gradient with respect to the log standard deviations,
+    /// `w sum_t returns[t] ((a - mean)^2 / s_t^2 - 1)`. `actions` and `means` are `[rows, action_size]`.
     #[inline(always)]
     pub(super) fn score<V: Vectors>(
         &self,
         simd: V,
         (actions, means): (&[f32], &[f32]),
-        returns: &[f32],
+        (returns, weight): (&[f32], f32),
         panels: &mut [f32],
         log_std_gradient: &mut [f32],
     ) {
@@ -133,7 +133,7 @@ impl Gaussian {
             for ((target, &return_), (action, mean)) in panel.iter_mut().zip(returns).zip(steps) {
                 let action = simd.load_part(&action[index * V::LANES..][..columns]);
                 let mean = simd.load_part(&mean[index * V::LANES..][..columns]);
-                let (deviation, return_) = (simd.sub(action, mean), simd.splat(return_));
+                let (deviation, return_) = (simd.sub(action, mean), simd.splat(weight * return_));
                 let score = simd.mul(deviation, precision);
                 target[index % PANEL_VECTORS] = simd.mul(return_, score);
                 sum = simd.mul_add(return_, simd.mul_add(deviation, score, minus_one), sum);

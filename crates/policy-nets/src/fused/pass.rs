@@ -38,21 +38,23 @@ impl<'a> Window<'a> {
         self.network.instruction_set().dispatch(pass)
     }
 
-    /// Statistics of one trajectory; `gradient`, packed and followed by that of the log standard deviations, becomes
-    /// its gradient at weight 1.
+    /// Statistics of one trajectory; its gradient times `weight` is written to the packed `gradient`, behind which stands that of
+    /// the log standard deviations, or added to it unless it is the `first`.
     pub(super) fn gradient(
         &self,
         trajectory: usize,
-        returns: &[f32],
+        (returns, weight): (&[f32], f32),
         gradient: &mut [f32],
+        first: bool,
         scratch: &mut Scratch,
     ) -> TrajectoryStatistics {
         self.network.reserve_outputs(scratch);
-        if self.trajectories.lengths[trajectory] == 0 {
-            gradient.fill(0.0);
+        if first {
+            let is_empty = self.trajectories.lengths[trajectory] == 0;
+            gradient[if is_empty { 0 } else { self.network.packed_count() }..].fill(0.0);
         }
-        gradient[self.network.packed_count()..].fill(0.0);
-        let pass = Pass { window: self, trajectory, backward: Some(Backward { returns, gradient }), scratch };
+        let backward = Some(Backward { returns, weight, gradient, first });
+        let pass = Pass { window: self, trajectory, backward, scratch };
         self.network.instruction_set().dispatch(pass)
     }
 
@@ -71,7 +73,9 @@ struct Pass<'a> {
 
 struct Backward<'a> {
     returns: &'a [f32],
+    weight: f32,
     gradient: &'a mut [f32],
+    first: bool,
 }
 
 impl Kernel for Pass<'_> {
@@ -94,12 +98,12 @@ impl Kernel for Pass<'_> {
             let means = &mut means[..actions.len()];
             network.forward_block(simd, observations, block, means);
             gaussian.accumulate_statistics(simd, actions, behaviour_means, means, &mut statistics);
-            if let Some(Backward { returns, gradient }) = &mut backward {
+            if let Some(Backward { returns, weight, gradient, first }) = &mut backward {
                 let (gradient, log_std_gradient) = gradient.split_at_mut(network.packed_count());
                 let (delta, returns) = (network.mean_gradient(block), &returns[step..][..rows]);
                 let log_std_gradient = &mut log_std_gradient[..action_size];
-                gaussian.score(simd, (actions, means), returns, delta, log_std_gradient);
-                network.backward_block(simd, block, rows, gradient, start == 0);
+                gaussian.score(simd, (actions, means), (returns, *weight), delta, log_std_gradient);
+                network.backward_block(simd, block, rows, gradient, *first && start == 0);
             }
         }
         statistics

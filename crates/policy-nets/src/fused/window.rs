@@ -1,12 +1,12 @@
 //! Statistics and gradient over whole windows of trajectories, in parallel.
 //!
 //! The surrogate is `sum_j w_j sum_t G_jt log pi(a_jt | s_jt)`. The weights `w_j` depend on the statistics of all
-//! trajectories, so there are two ways to its gradient, which agree to the bit:
+//! trajectories, so there are two ways to its gradient, which agree but for rounding:
 //!
 //! 1. *One sweep*: per trajectory the statistics and its gradient at weight 1 in a single forward and backward pass, kept
 //!    in single precision; then the weighted sum of these. Chosen while they fit in [`SWEEP_BYTES`].
-//! 2. *Two passes*: a forward pass for the statistics, then a forward and a backward pass in which each trajectory's
-//!    gradient is added as soon as it is there.
+//! 2. *Two passes*: a forward pass for the statistics, then a forward and a backward pass in which the returns are multiplied
+//!    with the weights, and the gradients of trajectories go to one sum.
 //!
 //! Weighted sums are formed in single precision over blocks of [`BLOCK`] trajectories, which adds less than the rounding of the
 //! gradients themselves, and in double precision over [`GROUPS`] or fewer groups of blocks and then over the groups, all in
@@ -127,23 +127,23 @@ impl FusedNetwork {
         let (row, group) = (self.row_length(), BLOCK * blocks_of_group(weights.len()));
         let (weights, scale) = in_single_precision(weights);
         let groups = weights.len().div_ceil(group);
-        gradients.reserve(groups * BLOCK * row);
+        gradients.reserve(groups * row);
         sums.clear();
         sums.resize(groups * row, 0.0);
-        let groups = sums.chunks_mut(row).zip(gradients.chunks_mut(BLOCK * row)).zip(weights.chunks(group));
-        threads.for_each(groups.enumerate(), |(index, ((sum, gradients), weights)), thread| {
+        let groups = sums.chunks_mut(row).zip(gradients.chunks_mut(row)).zip(weights.chunks(group));
+        threads.for_each(groups.enumerate(), |(index, ((sum, gradient), weights)), thread| {
             let scratch = &mut own(&scratch[thread]);
             for (block, weights) in weights.chunks(BLOCK).enumerate() {
-                let first = index * group + block * BLOCK;
-                let rows = weights.iter().zip(gradients.chunks_exact_mut(row));
-                for (trajectory, (&weight, gradient)) in (first..).zip(rows) {
+                let (first, mut is_first) = (index * group + block * BLOCK, true);
+                for (trajectory, &weight) in (first..).zip(weights) {
                     if weight != 0.0 {
-                        window.gradient(trajectory, returns, gradient, scratch);
+                        window.gradient(trajectory, (returns, weight), gradient, is_first, scratch);
+                        is_first = false;
                     }
                 }
-                let gradients = &mut gradients[..weights.len() * row];
-                self.instruction_set().dispatch(SumBlock { gradients, weights, length: row });
-                add(sum, &gradients[..row]);
+                if !is_first {
+                    add(sum, gradient);
+                }
             }
         });
         let mut total = vec![0.0; row];
@@ -197,7 +197,7 @@ impl FusedNetwork {
             let scratch = &mut own(&scratch[thread]);
             let rows = gradients.chunks_exact_mut(row).zip(statistics);
             for (trajectory, (gradient, statistics)) in (first..).zip(rows) {
-                *statistics = window.gradient(trajectory, returns, gradient, scratch);
+                *statistics = window.gradient(trajectory, (returns, 1.0), gradient, true, scratch);
                 if trajectory.is_multiple_of(BLOCK) {
                     owners[trajectory / BLOCK].store(thread, Ordering::Relaxed);
                 }
