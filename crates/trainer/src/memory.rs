@@ -4,6 +4,7 @@ use std::fmt;
 
 use environments::{cart_pole, linear_quadratic, mountain_car, pendulum};
 use policy_nets::Architecture;
+use policy_nets::fused::SWEEP_BYTES;
 
 use crate::trajectories::BatchShape;
 
@@ -17,7 +18,7 @@ pub struct MemoryNeed {
     /// Fresh trajectories and evaluation episodes: `N T` steps of `4 (O + 2 A) + 8` bytes.
     pub batches: f64,
     /// Work memory of the estimator: with tensor operations, the activations of every layer and as much again for their
-    /// gradients; with fused kernels, of the CPU or a GPU, one gradient for each trajectory, at most 64 MiB.
+    /// gradients; with fused kernels, of the CPU or a GPU, one gradient for each trajectory, at most [`SWEEP_BYTES`].
     pub estimator: f64,
     /// A checkpoint while it is written: the window twice in 8 bytes a number, once as numbers and once as a file.
     pub checkpoint: f64,
@@ -49,7 +50,7 @@ impl MemoryNeed {
         let parameters: f64 = sizes.iter().map(|(inputs, outputs)| *inputs as f64 * *outputs as f64).sum();
         let widths: usize = architecture.layers().iter().map(|(_, outputs)| outputs).sum();
         let estimator = if fused {
-            (window * trajectories as f64 * parameters * 4.0).min(67_108_864.0)
+            (window * trajectories as f64 * parameters * 4.0).min(SWEEP_BYTES as f64)
         } else {
             window * steps * 4.0 * (4 * widths + 8 * action_size + observation_size) as f64
         };

@@ -47,4 +47,4 @@ mod tests;
 pub use instruction_set::InstructionSet;
 pub use network::{FusedNetwork, Scratch};
 pub use trajectories::{Trajectories, TrajectoryStatistics};
-pub use window::{SurrogateGradient, Workspace};
+pub use window::{SWEEP_BYTES, SurrogateGradient, Workspace};

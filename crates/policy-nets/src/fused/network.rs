@@ -35,8 +35,8 @@ pub struct Scratch {
     pub(super) block: Block,
     /// The means over one block, `[block_rows, action_size]` without gaps.
     pub(super) means: Aligned,
-    /// The parameter gradient in packed order.
-    pub(super) gradient: Vec<f32>,
+    /// A parameter gradient in packed order, and that of the log standard deviations.
+    pub(super) gradient: Aligned,
 }
 
 /// A block of samples on its way through the network, in panels.
@@ -138,7 +138,7 @@ impl FusedNetwork {
             .chunks(FLUSH_ROWS * observation_size)
             .zip(mean_gradient.chunks(FLUSH_ROWS * action_size));
         for (observations, mean_gradient) in parts {
-            scratch.gradient.resize(self.packed_count(), 0.0);
+            scratch.gradient.reserve(self.packed_count());
             self.instruction_set.dispatch(Vjp { network: self, observations, mean_gradient, scratch });
             self.unpack(&scratch.gradient, gradient);
         }

@@ -24,12 +24,15 @@ use super::{
 };
 use crate::threads::Threads;
 
-/// Most bytes of per-trajectory gradients that [`FusedNetwork::window_gradient`] keeps.
-const SWEEP_BYTES: usize = 1 << 26;
+/// Most bytes of per-trajectory gradients that [`FusedNetwork::window_gradient`] keeps: with more, going through the network twice is
+/// faster.
+pub const SWEEP_BYTES: usize = 1 << 27;
 /// Trajectories in a block of a weighted sum.
 const BLOCK: usize = 16;
 /// Most groups of blocks in one.
 const GROUPS: usize = 64;
+/// As many groups at least are allowed, however long their sums.
+const LEAST_GROUPS: usize = 16;
 /// Rows of a block that are added together.
 const SUM_ROWS: usize = 4;
 /// Most parameters whose sums over blocks one thread forms at a time.
@@ -50,7 +53,7 @@ pub struct Workspace {
     threads: Threads,
     /// Memory of every thread.
     scratch: Vec<Mutex<Scratch>>,
-    /// Gradients of single trajectories, `[trajectories or groups, row]`.
+    /// Gradients of single trajectories, `[trajectories, row]`.
     gradients: Aligned,
     /// Weighted sums of gradients, `[groups, row]`.
     sums: Vec<f64>,
@@ -123,16 +126,20 @@ impl FusedNetwork {
     ) -> SurrogateGradient {
         let window = Window::new(self, trajectories, log_std);
         assert_weights_and_returns(trajectories, weights.len(), returns.len());
-        let Workspace { threads, scratch, gradients, sums } = workspace;
-        let (row, group) = (self.row_length(), BLOCK * blocks_of_group(weights.len()));
+        let Workspace { threads, scratch, sums, .. } = workspace;
+        let row = self.row_length();
+        let most_groups = (SWEEP_BYTES / (row * size_of::<f64>())).clamp(LEAST_GROUPS, GROUPS);
+        let group = BLOCK * blocks_of_group(weights.len(), most_groups);
         let (weights, scale) = in_single_precision(weights);
         let groups = weights.len().div_ceil(group);
-        gradients.reserve(groups * row);
         sums.clear();
         sums.resize(groups * row, 0.0);
-        let groups = sums.chunks_mut(row).zip(gradients.chunks_mut(row)).zip(weights.chunks(group));
-        threads.for_each(groups.enumerate(), |(index, ((sum, gradient), weights)), thread| {
-            let scratch = &mut own(&scratch[thread]);
+        let groups = sums.chunks_mut(row).zip(weights.chunks(group));
+        threads.for_each(groups.enumerate(), |(index, (sum, weights)), thread| {
+            let scratch = &mut *own(&scratch[thread]);
+            let mut memory = std::mem::take(&mut scratch.gradient);
+            memory.reserve(row);
+            let gradient = &mut memory[..row];
             for (block, weights) in weights.chunks(BLOCK).enumerate() {
                 let (first, mut is_first) = (index * group + block * BLOCK, true);
                 for (trajectory, &weight) in (first..).zip(weights) {
@@ -145,6 +152,7 @@ impl FusedNetwork {
                     add(sum, gradient);
                 }
             }
+            scratch.gradient = memory;
         });
         let mut total = vec![0.0; row];
         for sum in sums.chunks_exact(row) {
@@ -216,7 +224,7 @@ impl FusedNetwork {
         owners: &[AtomicUsize],
         threads: &Threads,
     ) -> Vec<f64> {
-        let (length, group) = (self.row_length(), blocks_of_group(weights.len()));
+        let (length, group) = (self.row_length(), blocks_of_group(weights.len(), GROUPS));
         let (weights, scale) = in_single_precision(weights);
         let blocks = gradients.chunks_mut(BLOCK * length).zip(weights.chunks(BLOCK));
         let blocks: Vec<_> = blocks.map(|block| Mutex::new(Some(block))).collect();
@@ -259,8 +267,8 @@ fn assert_weights_and_returns(trajectories: &Trajectories<'_>, weights: usize, r
 }
 
 /// Blocks in a group of a weighted sum over so many trajectories.
-fn blocks_of_group(trajectories: usize) -> usize {
-    trajectories.div_ceil(BLOCK).div_ceil(GROUPS).max(1)
+fn blocks_of_group(trajectories: usize, most_groups: usize) -> usize {
+    trajectories.div_ceil(BLOCK).div_ceil(most_groups).max(1)
 }
 
 /// The weights divided by the largest magnitude among them, and that: so none overflows, and what vanishes is less than
