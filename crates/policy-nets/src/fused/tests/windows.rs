@@ -256,6 +256,19 @@ fn many_trajectories_agree_with_the_oracle_either_way() {
 }
 
 #[test]
+fn a_window_too_large_for_one_sweep_agrees_with_the_oracle() {
+    let mut random = Random(20);
+    let architecture = architecture(300, &[256, 200], 2, Activation::Tanh, true);
+    let window = Window::new(architecture, [16, 20, 2], &mut random);
+    assert!(window.architecture.parameter_count() * window.lengths.len() * 4 > super::super::SWEEP_BYTES);
+    let (_, expected) = window.oracle();
+    let instructions = InstructionSet::detect();
+    let (_, gradient) = window.one_sweep_on(&Threads::new(2).unwrap(), instructions);
+    assert_eq!(gradient, window.two_passes(instructions));
+    assert!(relative_distance(&gradient.mean, &expected.mean) < 5e-6);
+}
+
+#[test]
 fn the_behaviour_policy_itself_has_exactly_zero_statistics() {
     let mut random = Random(15);
     let mut window =
