@@ -35,6 +35,8 @@ fn rtpg(folder: &Path, arguments: &[&str]) -> Output {
 fn without_library(folder: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::cargo_bin("rtpg").unwrap();
     command.current_dir(folder).args(arguments).env("XDG_CACHE_HOME", folder.join("cache"));
+    // In a program with wgpu, Mesa's drivers would keep their shaders there.
+    command.env("MESA_SHADER_CACHE_DISABLE", "true");
     for variable in ["RTPG_MUJOCO_LIBRARY", "VIRTUAL_ENV", "RTPG_LOG"] {
         command.env_remove(variable);
     }
