@@ -286,7 +286,7 @@ fn add<T: Copy + Into<f64>>(total: &mut [f64], values: &[T]) {
 }
 
 /// Writes `sum_j weights[j] gradients[j, :]` of a block in single precision over `gradients[0, :]`: row after row, as they lie in
-/// memory, [`SUM_ROWS`] at a time.
+/// memory, [`SUM_ROWS`] at a time. Rows of weight zero are not read.
 struct SumBlock<'a> {
     gradients: &'a mut [f32],
     weights: &'a [f32],
@@ -309,19 +309,23 @@ impl Kernel for SumBlock<'_> {
                 *sum = simd.mul(weight, *sum);
             }
         }
-        let (groups, rest) = weights[1..].as_chunks::<SUM_ROWS>();
-        let rows = others.chunks_exact(SUM_ROWS * length);
-        for (weights, rows) in groups.iter().zip(rows) {
-            add_rows::<V, SUM_ROWS>(simd, target, weights, rows, length);
-        }
-        let rows = others[groups.len() * SUM_ROWS * length..].chunks_exact(length);
-        for (weight, row) in rest.iter().zip(rows) {
-            add_rows::<V, 1>(simd, target, &[*weight], row, length);
+        let parts = weights[1..].chunks(SUM_ROWS).zip(others.chunks(SUM_ROWS * length));
+        for (weights, rows) in parts {
+            match weights.first_chunk::<SUM_ROWS>() {
+                Some(weights) if !weights.contains(&0.0) => add_rows(simd, target, weights, rows, length),
+                _ => {
+                    for (&weight, row) in weights.iter().zip(rows.chunks_exact(length)) {
+                        if weight != 0.0 {
+                            add_rows(simd, target, &[weight], row, length);
+                        }
+                    }
+                }
+            }
         }
     }
 }
 
-/// `target += sum_k weights[k] rows[k, :]`, in ascending order. Rows of weight zero are not read.
+/// `target += sum_k weights[k] rows[k, :]`, in ascending order.
 #[inline(always)]
 fn add_rows<V: Vectors, const K: usize>(
     simd: V,
@@ -330,15 +334,6 @@ fn add_rows<V: Vectors, const K: usize>(
     rows: &[f32],
     length: usize,
 ) {
-    if K > 1 && weights.contains(&0.0) {
-        for (weight, row) in weights.iter().zip(rows.chunks_exact(length)) {
-            add_rows::<V, 1>(simd, target, &[*weight], row, length);
-        }
-        return;
-    }
-    if weights[0] == 0.0 {
-        return;
-    }
     let mut factors = [simd.splat(0.0); K];
     let mut vectors = [V::vectors(rows); K];
     for k in 0..K {
