@@ -268,6 +268,22 @@ fn a_window_too_large_for_one_sweep_agrees_with_the_oracle() {
     assert!(relative_distance(&gradient.mean, &expected.mean) < 5e-6);
 }
 
+/// Whatever its gradient is: in the first place of a block, among others, and at the end of the window.
+#[test]
+fn a_trajectory_of_weight_zero_reaches_nothing() {
+    let mut random = Random(21);
+    let mut window = Window::new(architecture(4, &[8], 2, Activation::Tanh, false), [4, 5, 6], &mut random);
+    for trajectory in [0, 7, 16, 19] {
+        window.weights[trajectory] = 0.0;
+        window.returns[trajectory * 6..][..6].fill(f32::NAN);
+    }
+    for instructions in InstructionSet::available() {
+        for gradient in [window.one_sweep(instructions).1, window.two_passes(instructions)] {
+            assert!(gradient.mean.iter().chain(&gradient.log_std).all(|value| value.is_finite()));
+        }
+    }
+}
+
 #[test]
 fn the_behaviour_policy_itself_has_exactly_zero_statistics() {
     let mut random = Random(15);
