@@ -137,8 +137,8 @@ enum Progress {
 
 #[derive(Default)]
 struct Lines {
-    done: u64,
-    /// Trajectories that were there before anything was sampled.
+    sampled: u64,
+    /// Trajectories that need not be sampled.
     found: u64,
     finished: usize,
     last: Option<Instant>,
@@ -160,27 +160,31 @@ impl Progress {
     fn take(&self, event: Event<'_>) {
         match (self, event) {
             (Self::Bar(bar), Event::Trajectories(count)) => bar.inc(count),
+            (Self::Bar(bar), Event::Found(count)) => {
+                bar.inc(count);
+                bar.reset_eta();
+            }
             (Self::Bar(bar), Event::Notice(text)) => bar.suspend(|| tracing::warn!("{text}")),
             (Self::Lines { .. }, Event::Notice(text)) => tracing::warn!("{text}"),
             (Self::Bar(_), Event::Finished(_)) => {}
             (Self::Lines { total, runs, started, state }, event) => {
                 let Ok(mut state) = state.lock() else { return };
                 match event {
-                    Event::Trajectories(count) => state.done += count,
+                    Event::Trajectories(count) => state.sampled += count,
+                    Event::Found(count) => state.found += count,
                     _ => state.finished += 1,
-                }
-                if started.elapsed() < Duration::from_millis(100) {
-                    state.found = state.done;
                 }
                 if state.last.unwrap_or(*started).elapsed() >= LINE_INTERVAL {
                     state.last = Some(Instant::now());
-                    let share = state.done as f64 / (*total).max(1) as f64;
-                    let pace = (state.done - state.found).max(1) as f64 / started.elapsed().as_secs_f64();
-                    let left = total.saturating_sub(state.done) as f64 / pace;
-                    let finished = state.finished;
+                    let done = state.sampled + state.found;
+                    let seconds = started.elapsed().as_secs_f64() / state.sampled as f64
+                        * total.saturating_sub(done) as f64;
+                    let left =
+                        if state.sampled > 0 { format!(", {seconds:.0} s left") } else { String::new() };
                     print_message(format_args!(
-                        "{finished} of {runs} runs, {:.0}% of all trajectories, {left:.0} s left",
-                        100.0 * share
+                        "{} of {runs} runs, {:.0}% of all trajectories{left}",
+                        state.finished,
+                        100.0 * done as f64 / (*total).max(1) as f64
                     ));
                 }
             }

@@ -40,6 +40,8 @@ pub struct Workers {
 pub enum Event<'a> {
     /// So many fresh trajectories more, of those that [`PlannedRun::trajectories`] counts.
     Trajectories(u64),
+    /// So many of them need not be sampled: an earlier call did, or their run has ended without them.
+    Found(u64),
     /// A run is there, made or found.
     Finished(&'a PlannedRun),
     /// Something that the user should know.
@@ -67,7 +69,7 @@ pub fn execute(
         match folder.state(run) {
             State::Done(..) => {
                 execution.found += 1;
-                observe(Event::Trajectories(run.trajectories()));
+                observe(Event::Found(run.trajectories()));
                 observe(Event::Finished(run));
                 continue;
             }
@@ -182,7 +184,7 @@ fn make(
     let iterations = u64::from(planned.config.iterations);
     let share = |iteration: u64| planned.trajectories() * iteration / iterations.max(1);
     let mut seen = share(u64::from(run.trainer().progress().iteration));
-    observe(Event::Trajectories(seen));
+    observe(Event::Found(seen));
     run.keep_quiet();
     let outcome = run.train(stop, |row| {
         warn(planned, row, told, observe);
@@ -194,7 +196,7 @@ fn make(
         Ok(summary) if summary.ending == Ending::Stopped => return Ok(false),
         Ok(_) => folder.complete(planned, None)?,
         Err(error @ (TrainError::NotFinite { .. } | TrainError::Dropped { .. })) => {
-            observe(Event::Trajectories(planned.trajectories() - seen));
+            observe(Event::Found(planned.trajectories() - seen));
             observe(Event::Notice(&format!("{}: {error}", planned.name)));
             folder.complete(planned, Some(error.to_string()))?;
         }

@@ -174,7 +174,19 @@ fn a_stopped_study_goes_on_where_it_stopped() {
     let stopped = execute(&plan, &halves, &workers(1), &stop, &observe).unwrap();
     assert_eq!(stopped, Execution { found: 0, made: 0, left: 4 });
     assert_eq!(halves.state(&plan.runs[0]), folder::State::Begun);
-    assert_eq!(make(&plan, &halves), (Execution { found: 0, made: 4, left: 0 }, vec![]));
+    let sampled_before = std::mem::take(&mut *seen.lock().unwrap());
+    let found = Mutex::new(0);
+    let observe = |event: Event<'_>| match event {
+        Event::Trajectories(count) => *seen.lock().unwrap() += count,
+        Event::Found(count) => *found.lock().unwrap() += count,
+        Event::Finished(_) => {}
+        Event::Notice(text) => panic!("{text}"),
+    };
+    let rest = execute(&plan, &halves, &workers(1), &AtomicBool::new(false), &observe).unwrap();
+    assert_eq!(rest, Execution { found: 0, made: 4, left: 0 });
+    assert_eq!(found.into_inner().unwrap(), sampled_before);
+    let total: u64 = plan.runs.iter().map(PlannedRun::trajectories).sum();
+    assert_eq!(seen.into_inner().unwrap() + sampled_before, total);
     for run in &plan.runs {
         let rows = |folder: &StudyFolder| without_times(folder.finished(run).unwrap().0);
         assert_eq!(rows(&whole), rows(&halves));

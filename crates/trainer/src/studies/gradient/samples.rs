@@ -189,7 +189,7 @@ impl<'a> Frozen<'a> {
         if path.is_file() {
             match read(&path) {
                 Ok(estimates) if estimates.len() == count as usize => {
-                    observe(Event::Trajectories(trajectories * u64::from(count)));
+                    observe(Event::Found(trajectories * u64::from(count)));
                     return Ok(Some(estimates));
                 }
                 _ => observe(Event::Notice(&format!(
