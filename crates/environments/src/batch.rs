@@ -148,9 +148,9 @@ impl EnvironmentBatch {
     ///
     /// # Errors
     /// [`BatchStepError::NoneRunning`] when there is no trajectory to go on with, and then nothing is written.
-    /// [`BatchStepError::Failed`] for the first environment that fails, after every other one has made its step. A
-    /// trajectory that fails has ended, with reward 0 and `terminated` false for this step; the rest of the batch can go
-    /// on.
+    /// [`BatchStepError::Failed`] for the first environment that fails, after every other one has made its step; one whose
+    /// simulation turned unstable is named when no other failed otherwise. A trajectory that fails has ended, with reward 0
+    /// and `terminated` false for this step; the rest of the batch can go on.
     pub fn step<R: Rng>(
         &mut self,
         actions: &[f64],
@@ -169,7 +169,7 @@ impl EnvironmentBatch {
         }
         rewards.fill(0.0);
         terminated.fill(false);
-        let mut failure = None;
+        let mut failure: Option<(usize, StepError)> = None;
         for index in 0..self.environments.len() {
             if !self.running[index] {
                 continue;
@@ -184,11 +184,14 @@ impl EnvironmentBatch {
                 }
                 Err(source) => {
                     self.running[index] = false;
-                    failure = failure.or(Some(BatchStepError::Failed { index, source }));
+                    let is_unstable = |source: &StepError| matches!(source, StepError::Unstable { .. });
+                    if failure.as_ref().is_none_or(|(_, first)| is_unstable(first) && !is_unstable(&source)) {
+                        failure = Some((index, source));
+                    }
                 }
             }
         }
-        failure.map_or(Ok(()), Err)
+        failure.map_or(Ok(()), |(index, source)| Err(BatchStepError::Failed { index, source }))
     }
 }
 

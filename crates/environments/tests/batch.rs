@@ -64,6 +64,24 @@ fn a_failure_names_the_first_trajectory_and_leaves_the_others_running() {
 }
 
 #[test]
+fn a_failure_that_is_no_unstable_simulation_is_named_first() {
+    let mut batch = EnvironmentBatch::new((0..3).map(|_| make("lqr").unwrap()).collect()).unwrap();
+    let (mut observations, mut rewards, mut terminated) = ([0.0; 6], [0.0; 3], [false; 3]);
+    let mut step = |actions: [f64; 6]| {
+        batch.reset(|i| stream(0, i), &mut observations);
+        batch.step(&actions, |i| stream(0, i), &mut observations, &mut rewards, &mut terminated).unwrap_err()
+    };
+    let unstable = step([1e300, 1e300, 0.0, 0.0, 1e300, 0.0]);
+    assert!(
+        matches!(unstable, BatchStepError::Failed { index: 0, source: StepError::Unstable { .. } }),
+        "{unstable:?}"
+    );
+    let error = step([1e300, 1e300, 0.0, f64::INFINITY, 1e300, 0.0]);
+    let source = StepError::ActionNotFinite { environment: "lqr", index: 1, value: f64::INFINITY };
+    assert_eq!(error, BatchStepError::Failed { index: 1, source });
+}
+
+#[test]
 #[should_panic(expected = "actions has 3 elements, expected 2")]
 fn an_array_of_a_wrong_length_panics() {
     let mut batch = EnvironmentBatch::new(cart_poles(2)).unwrap();

@@ -320,13 +320,20 @@ impl Group {
                 &mut self.terminated,
             );
             self.environment_time += start.elapsed();
-            if let Err(BatchStepError::Failed { index, source }) = stepped
-                && !matches!(source, StepError::Unstable { .. })
-            {
-                let trajectory = trajectory(index) as usize;
-                return Err(RollOutError::Step { iteration, trajectory, step, source });
+            let failed = match stepped {
+                Err(BatchStepError::Failed { index, source })
+                    if !matches!(source, StepError::Unstable { .. }) =>
+                {
+                    let trajectory = trajectory(index) as usize;
+                    Some(RollOutError::Step { iteration, trajectory, step, source })
+                }
+                _ => None,
+            };
+            match (failed, self.record(part, step, iteration, trajectory(0) as usize)) {
+                (None, recorded) => unstable += recorded?,
+                (Some(failed), Err(recorded)) if recorded.place() < failed.place() => return Err(recorded),
+                (Some(failed), _) => return Err(failed),
             }
-            unstable += self.record(part, step, iteration, trajectory(0) as usize)?;
         }
         Ok(unstable)
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use policy_nets::tensor_file::{TEMPORARY_PREFIX, write_atomically};
 use sha2::{Digest, Sha256};
 
-use crate::config::Config;
+use crate::config::{Config, Source, load};
 use crate::folder_lock::{FolderLock, LockError};
 use crate::metrics::{self, MetricsError, MetricsRow, hexadecimal};
 
@@ -61,7 +61,7 @@ pub struct RunFolder {
 }
 
 /// The file by which a run locks its folder.
-const LOCK: &str = "run.lock";
+pub(crate) const LOCK: &str = "run.lock";
 
 /// Names of the files that a run writes.
 const FILES: [&str; 8] = [
@@ -76,7 +76,7 @@ const FILES: [&str; 8] = [
 ];
 
 impl RunFolder {
-    /// Makes an empty folder for a run. `force` removes what an earlier run left there, and nothing else.
+    /// Makes an empty folder for a run. `force` removes the files of an earlier run, and nothing else.
     ///
     /// # Errors
     /// A folder that is not empty (without `force`), that holds something else than a run, or that cannot be written.
@@ -91,16 +91,14 @@ impl RunFolder {
             if !force {
                 return Err(RunFolderError::NotEmpty { path: path.to_owned() });
             }
-            if !folder.config().is_file() && folder.holds_something_else()? {
+            if folder.holds_something_else()? && !folder.holds_a_run() {
                 return Err(RunFolderError::Foreign { path: path.to_owned() });
             }
             folder.remove_leftovers()?;
-            for name in FILES {
-                let file = path.join(name);
-                match file.symlink_metadata() {
-                    Ok(metadata) if metadata.is_dir() => fs_err::remove_dir_all(&file)?,
-                    Ok(_) => fs_err::remove_file(&file)?,
-                    Err(_) => {}
+            let checkpoints = [folder.checkpoint(), folder.previous_checkpoint()];
+            for file in FILES.iter().map(|name| path.join(name)).chain(checkpoints) {
+                if file.symlink_metadata().is_ok_and(|metadata| !metadata.is_dir()) {
+                    fs_err::remove_file(&file)?;
                 }
             }
         }
@@ -129,12 +127,30 @@ impl RunFolder {
         Ok(false)
     }
 
+    /// Whether a run has been here: its configuration, and rows of metrics or a checkpoint.
+    fn holds_a_run(&self) -> bool {
+        let recorded = || metrics::read(&self.metrics()).is_ok() || self.has_checkpoint();
+        load(&Source::File(self.config()), &[]).is_ok() && recorded()
+    }
+
     /// Whether there is anything that no run writes. A folder without it is at most what a killed run left.
     fn holds_something_else(&self) -> Result<bool, RunFolderError> {
         for entry in fs_err::read_dir(&self.path)? {
             let name = entry?.file_name();
             let name = name.to_string_lossy();
             if name != LOCK && !FILES.contains(&name.as_ref()) && !name.starts_with(TEMPORARY_PREFIX) {
+                return Ok(true);
+            }
+        }
+        let checkpoints = self.path.join("checkpoint");
+        if !checkpoints.is_dir() {
+            return Ok(false);
+        }
+        let own = [self.checkpoint(), self.previous_checkpoint()];
+        for entry in fs_err::read_dir(checkpoints)? {
+            let entry = entry?;
+            let temporary = entry.file_name().to_string_lossy().starts_with(TEMPORARY_PREFIX);
+            if !temporary && !own.contains(&entry.path()) {
                 return Ok(true);
             }
         }
@@ -251,7 +267,11 @@ impl RunFolder {
 pub struct MetricsWriter {
     path: PathBuf,
     file: fs_err::File,
+    /// Bytes of the whole lines in the file.
     length: u64,
+    /// Rows that the file system refused.
+    unwritten: Vec<u8>,
+    /// Of the lines in the file and the unwritten rows.
     digest: Sha256,
 }
 
@@ -271,11 +291,11 @@ impl MetricsWriter {
         write_atomically(path, &bytes)?;
         let file = fs_err::OpenOptions::new().read(true).append(true).open(path)?;
         let digest = Sha256::new_with_prefix(&bytes);
-        Ok(Self { path: path.to_owned(), file, length: bytes.len() as u64, digest })
+        Ok(Self { path: path.to_owned(), file, length: bytes.len() as u64, unwritten: vec![], digest })
     }
 
     /// Appends a row with one write, so that a kill leaves whole lines or one cut last line. A write that fails leaves
-    /// whole lines.
+    /// whole lines, and the row is kept for the next one.
     ///
     /// # Errors
     /// What the file system refuses.
@@ -283,12 +303,18 @@ impl MetricsWriter {
         let bytes = metrics::to_csv(std::slice::from_ref(row), false).map_err(|error| {
             MetricsError::Malformed { path: self.path.clone(), reason: error.to_string() }
         })?;
-        if let Err(error) = self.file.write_all(&bytes) {
+        self.digest.update(&bytes);
+        self.unwritten.extend(bytes);
+        self.write()
+    }
+
+    fn write(&mut self) -> Result<(), MetricsError> {
+        if let Err(error) = self.file.write_all(&self.unwritten) {
             let _ = self.file.set_len(self.length);
             return Err(error.into());
         }
-        self.length += bytes.len() as u64;
-        self.digest.update(&bytes);
+        self.length += self.unwritten.len() as u64;
+        self.unwritten.clear();
         Ok(())
     }
 
@@ -296,16 +322,17 @@ impl MetricsWriter {
     ///
     /// # Errors
     /// What the file system refuses.
-    pub fn sync(&self) -> Result<(), MetricsError> {
+    pub fn sync(&mut self) -> Result<(), MetricsError> {
+        self.write()?;
         Ok(self.file.sync_all()?)
     }
 
-    /// SHA-256 of everything written, in hexadecimal digits.
+    /// SHA-256 of everything appended, in hexadecimal digits.
     pub fn digest(&self) -> String {
         hexadecimal(&self.digest.clone().finalize())
     }
 
-    /// Everything written, also when the file has lost its name since.
+    /// Everything appended, also when the file has lost its name since, or could not be written.
     ///
     /// # Errors
     /// What the file system refuses.
@@ -313,6 +340,69 @@ impl MetricsWriter {
         let mut bytes = vec![];
         self.file.seek(SeekFrom::Start(0))?;
         (&mut self.file).take(self.length).read_to_end(&mut bytes)?;
+        bytes.extend(&self.unwritten);
         Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(iteration: u32) -> MetricsRow {
+        MetricsRow { iteration, ..MetricsRow::default() }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_row_that_was_refused_is_kept_and_written_with_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.csv");
+        let mut writer = MetricsWriter::start(&path, &[]).unwrap();
+        writer.append(&row(1)).unwrap();
+        // A full disk.
+        let full = fs_err::OpenOptions::new().read(true).append(true).open("/dev/full").unwrap();
+        let file = std::mem::replace(&mut writer.file, full);
+        writer.append(&row(2)).unwrap_err();
+        writer.sync().unwrap_err();
+        writer.file = file;
+        let expected = metrics::to_csv(&[row(1), row(2)], true).unwrap();
+        assert_eq!(writer.contents().unwrap(), expected);
+        assert_eq!(writer.digest(), hexadecimal(&Sha256::digest(&expected)));
+        writer.append(&row(3)).unwrap();
+        writer.sync().unwrap();
+        assert_eq!(metrics::read(&path).unwrap(), [row(1), row(2), row(3)]);
+        assert_eq!(writer.contents().unwrap(), std::fs::read(&path).unwrap());
+    }
+
+    #[test]
+    fn force_removes_the_files_of_a_run_and_no_others() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("project");
+        let write = |name: &str, text: &str| std::fs::write(path.join(name), text).unwrap();
+        let force = || RunFolder::create(&path, true).map(drop);
+        RunFolder::create(&path, false).unwrap();
+        // Somebody's own project.
+        write("config.toml", "color = \"red\"\n");
+        write("main.py", "");
+        assert!(matches!(force(), Err(RunFolderError::Foreign { .. })));
+        write("config.toml", "preset = \"lqr\"\n");
+        assert!(matches!(force(), Err(RunFolderError::Foreign { .. })), "no run has been here");
+        std::fs::remove_file(path.join("main.py")).unwrap();
+        write("checkpoint/weights.pt", "");
+        assert!(matches!(force(), Err(RunFolderError::Foreign { .. })));
+        // A run, and files of another kind beside it.
+        write("notes.md", "");
+        write("metrics.csv", &String::from_utf8(metrics::to_csv(&[row(1)], true).unwrap()).unwrap());
+        write("checkpoint/state.safetensors", "");
+        force().unwrap();
+        let names = |folder: &Path| {
+            let names = std::fs::read_dir(folder).unwrap();
+            let mut names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(names(&path), ["checkpoint", "notes.md"]);
+        assert_eq!(names(&path.join("checkpoint")), ["weights.pt"]);
     }
 }

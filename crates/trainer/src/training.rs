@@ -10,7 +10,7 @@ use environments::registry::{self, Entry};
 use policy_nets::{Architecture, GaussianPolicy, Normalizer, PolicyState};
 
 pub use self::error::TrainError;
-use self::error::in_iteration;
+use self::error::{in_evaluation, in_iteration};
 use crate::algorithms::{self, Algorithm, Update};
 use crate::checkpoint::Progress;
 use crate::config::{BadBatches, Config, KernelChoice};
@@ -221,11 +221,11 @@ impl Trainer {
     /// A roll-out that failed, or a number that is not finite; then the policy is as before.
     pub fn step(&mut self) -> Result<MetricsRow, TrainError> {
         let start = Instant::now();
-        let mut row = match self.attempt() {
+        let (mut row, sampled_by) = match self.attempt() {
             Err(TrainError::NotFinite { bad, .. }) if self.config.bad_batches == BadBatches::Drop => {
-                self.drop_batch(bad)?
+                (self.drop_batch(bad)?, None)
             }
-            outcome => outcome?,
+            outcome => outcome.map(|(row, policy)| (row, Some(policy)))?,
         };
         self.whole = false;
         self.progress.iteration += 1;
@@ -233,8 +233,10 @@ impl Trainer {
         row.iteration = self.progress.iteration;
         row.trajectories_total = self.progress.trajectories_total;
         row.env_steps_total = self.progress.env_steps_total;
-        row.evaluation_return = match self.evaluate(&row) {
-            Err(TrainError::NotFinite { .. }) if self.config.bad_batches == BadBatches::Drop => None,
+        row.evaluation_return = match self.evaluate(&row, sampled_by) {
+            Err(TrainError::EvaluationNotFinite { .. }) if self.config.bad_batches == BadBatches::Drop => {
+                None
+            }
             outcome => outcome?,
         };
         if row.dropped == 0 {
@@ -248,8 +250,9 @@ impl Trainer {
         Ok(row)
     }
 
-    /// Samples, checks, estimates and updates; counters are left alone, but for steps.
-    fn attempt(&mut self) -> Result<MetricsRow, TrainError> {
+    /// Samples, checks, estimates and updates; counters are left alone, but for steps. Returns the row, and the policy that
+    /// sampled.
+    fn attempt(&mut self) -> Result<(MetricsRow, PolicyState), TrainError> {
         let iteration = self.progress.iteration + 1;
         let mut row = MetricsRow::default();
         let on_device = self.sample_on_device();
@@ -264,7 +267,7 @@ impl Trainer {
                 .push_on_device(&batch.trajectories, &mut self.phases)
                 .map_err(|error| TrainError::Device { iteration, reason: error.to_string() })?;
         }
-        let (readings, summary) = self.update(on_device.map(|batch| batch.summary))?;
+        let (readings, summary, sampled_by) = self.update(on_device.map(|batch| batch.summary))?;
 
         let steps = if let Some(summary) = summary {
             row.set_summary(&summary);
@@ -281,7 +284,7 @@ impl Trainer {
         self.progress.env_steps_total += steps;
         self.progress.memory_empty = false;
         self.progress.dropped_in_a_row = 0;
-        Ok(row)
+        Ok((row, sampled_by))
     }
 
     /// Starts the device's own roll-out of what the algorithm plans, where there is one. Its numbers need no check: a kernel
@@ -358,8 +361,11 @@ impl Trainer {
     }
 
     /// Updates the policy and reads all that follows in one transfer, together with the packed summary of a batch on the
-    /// device; takes the step back when a number is not finite.
-    fn update(&mut self, summary: Option<Tensor<1>>) -> Result<(Readings, Option<BatchSummary>), TrainError> {
+    /// device; takes the step back when a number is not finite. Returns also the policy before.
+    fn update(
+        &mut self,
+        summary: Option<Tensor<1>>,
+    ) -> Result<(Readings, Option<BatchSummary>, PolicyState), TrainError> {
         let iteration = self.progress.iteration + 1;
         let before = self.optimizer.clone();
         let Self { algorithm, policy, optimizer, fresh, phases, .. } = self;
@@ -378,37 +384,45 @@ impl Trainer {
             self.policy = GaussianPolicy::from_state(&self.state, &self.policy.parameters().device());
             return Err(TrainError::NotFinite { iteration, bad });
         }
-        self.state = self.policy.state_at(readings.parameters().to_vec());
-        Ok((readings, summary))
+        let updated = self.policy.state_at(readings.parameters().to_vec());
+        Ok((readings, summary, std::mem::replace(&mut self.state, updated)))
     }
 
-    /// Evaluates the policy when it is time to, and keeps it when it is the best so far.
-    fn evaluate(&mut self, row: &MetricsRow) -> Result<Option<f64>, TrainError> {
+    /// Evaluates the policy when it is time to, and keeps it when it is the best so far. Without evaluations, the one that is
+    /// judged is that which sampled the iteration's batch; there is none when the batch was dropped.
+    fn evaluate(
+        &mut self,
+        row: &MetricsRow,
+        sampled_by: Option<PolicyState>,
+    ) -> Result<Option<f64>, TrainError> {
         let iteration = row.iteration;
         let due = match self.config.evaluation.interval {
             0 => false,
             interval => iteration.is_multiple_of(interval) || iteration == self.config.iterations,
         };
-        let score = match &mut self.evaluator {
+        let (score, judged) = match &mut self.evaluator {
             Some(evaluator) if due => {
                 let (policy, streams) = (&self.state, self.streams);
                 let mode = Mode::DeterministicEvaluation;
                 let evaluation = self
                     .phases
                     .time(Phase::Evaluation, || evaluator.run(policy, streams, iteration, mode))
-                    .map_err(|error| in_iteration(error, iteration))?;
-                evaluation.return_mean
+                    .map_err(|error| in_evaluation(error, iteration))?;
+                (evaluation.return_mean, None)
             }
             Some(_) => return Ok(None),
-            None => row.return_mean,
+            None => match sampled_by {
+                Some(policy) => (row.return_mean, Some(policy)),
+                None => return Ok(None),
+            },
         };
         if !score.is_finite() {
             let bad = BadNumber { quantity: Quantity::Evaluation, value: score };
-            return Err(TrainError::NotFinite { iteration, bad });
+            return Err(TrainError::EvaluationNotFinite { iteration, bad });
         }
         if self.progress.best_score.is_none_or(|best| score > best) {
             self.progress.best_score = Some(score);
-            self.best = Some(self.state.clone());
+            self.best = Some(judged.unwrap_or_else(|| self.state.clone()));
         }
         Ok(due.then_some(score))
     }

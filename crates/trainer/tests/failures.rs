@@ -333,3 +333,29 @@ fn a_run_whose_folder_is_removed_is_rescued_beside_it() {
     assert_eq!(policy(&rescued), policy(&whole));
     assert!(std::fs::read_dir(&rescued).unwrap().all(|entry| entry.unwrap().file_name() != "run.lock"));
 }
+
+/// Without evaluations the best policy is the one whose batch had the best return, and not what became of it.
+#[test]
+fn the_best_policy_is_the_one_that_had_the_return() {
+    let mut trainer = trainer::<HEALTHY>("evaluation.interval=0");
+    let (mut best_return, mut best) = (f64::NEG_INFINITY, trainer.policy().clone());
+    for _ in 0..20 {
+        let sampled_by = trainer.policy().clone();
+        let row = trainer.step().unwrap();
+        if row.return_mean > best_return {
+            (best_return, best) = (row.return_mean, sampled_by);
+        }
+        assert_eq!(trainer.best_policy(), &best);
+        assert_eq!(trainer.progress().best_score, Some(best_return));
+    }
+}
+
+#[test]
+fn a_dropped_batch_says_nothing_about_the_policy() {
+    let options =
+        "evaluation.interval=0 optimizer.name=constant optimizer.learning_rate=1e300 bad_batches=drop";
+    let mut trainer = trainer::<HEALTHY>(options);
+    assert_eq!(trainer.step().unwrap().dropped, 6);
+    assert_eq!(trainer.progress().best_score, None);
+    assert!(!trainer.has_best_policy());
+}

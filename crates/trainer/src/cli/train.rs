@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use trainer::config::{Source, load};
 use trainer::device::{self, DeviceChoice, SelectedDevice};
+use trainer::folder_lock::LockError;
 use trainer::run::{Ending, FINAL_ITERATIONS, Run, Summary};
 use trainer::run_folder::{RunFolder, RunFolderError};
 use trainer::training::{TrainError, Trainer};
@@ -140,7 +141,9 @@ fn default_folder(source: &Source, seed: u64) -> Result<RunFolder, RunFolderErro
         let suffix = if number == 1 { String::new() } else { format!("-{number}") };
         let path = Path::new("runs").join(format!("{name}-seed{seed}{suffix}"));
         match RunFolder::create(&path, false) {
-            Err(RunFolderError::NotEmpty { .. }) => number += 1,
+            Err(RunFolderError::NotEmpty { .. } | RunFolderError::Lock(LockError::InUse { .. })) => {
+                number += 1
+            }
             outcome => return outcome,
         }
     }

@@ -13,6 +13,9 @@ use policy_nets::tensor_file::write_atomically;
 
 use super::folder::State;
 use super::{Event, PlannedRun, StudyError, StudyFolder};
+use crate::recovery::recover;
+use crate::run_folder::RunFolder;
+use crate::training::TrainError;
 
 /// Time between two looks at a process.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -29,18 +32,19 @@ pub(super) fn make(
     observe: &(dyn Fn(Event<'_>) + Sync),
 ) -> Result<bool, StudyError> {
     let path = folder.run(planned);
-    let mut outcome = None;
-    if folder.state(planned) == State::Begun {
-        let (status, message) = finish(Command::new(program).args(["train", "--resume"]).arg(&path), stop)?;
-        if status.code() == Some(REFUSED) {
-            observe(Event::Notice(&format!("{}: {message}; the run is made again", planned.name)));
-            folder.remove(planned)?;
-        } else {
-            outcome = Some((status, message));
+    let mut begun = folder.state(planned) == State::Begun;
+    if begun
+        && let Err(error) = RunFolder::open(&path).map_err(TrainError::from).and_then(|run| recover(&run))
+    {
+        if !error.is_damage() {
+            return Err(StudyError::Run { run: planned.name.clone(), source: Box::new(error) });
         }
+        observe(Event::Notice(&format!("{}: {error}; the run is made again", planned.name)));
+        folder.remove(planned)?;
+        begun = false;
     }
-    let (status, message) = if let Some(outcome) = outcome {
-        outcome
+    let (status, message) = if begun {
+        finish(Command::new(program).args(["train", "--resume"]).arg(&path), stop)?
     } else {
         let file = path.with_extension("toml");
         write_atomically(&file, planned.config.to_toml().as_bytes())?;

@@ -168,6 +168,7 @@ fn make(
             .and_then(|run_folder| Run::resume(&planned.config, device, run_folder));
         match resumed {
             Ok(resumed) => run = Some(resumed),
+            Err(error) if !error.is_damage() => return Err(failed(error)),
             Err(error) => {
                 observe(Event::Notice(&format!("{}: {error}; the run is made again", planned.name)));
                 folder.remove(planned)?;
@@ -195,7 +196,11 @@ fn make(
     match outcome {
         Ok(summary) if summary.ending == Ending::Stopped => return Ok(false),
         Ok(_) => folder.complete(planned, None)?,
-        Err(error @ (TrainError::NotFinite { .. } | TrainError::Dropped { .. })) => {
+        Err(
+            error @ (TrainError::NotFinite { .. }
+            | TrainError::EvaluationNotFinite { .. }
+            | TrainError::Dropped { .. }),
+        ) => {
             observe(Event::Found(planned.trajectories() - seen));
             observe(Event::Notice(&format!("{}: {error}", planned.name)));
             folder.complete(planned, Some(error.to_string()))?;

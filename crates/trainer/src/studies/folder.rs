@@ -21,7 +21,7 @@ use super::{Definition, PlannedRun, StudyError};
 use crate::config::load::read;
 use crate::folder_lock::FolderLock;
 use crate::metrics::{self, MetricsRow};
-use crate::run_folder::RunFolder;
+use crate::run_folder::{self, RunFolder};
 
 /// The folder of a study, which no other process writes in while this value or a copy of it lives.
 #[derive(Clone, Debug)]
@@ -169,13 +169,17 @@ impl StudyFolder {
         Ok(write_atomically(&path.join("complete.json"), &json)?)
     }
 
-    /// Removes what is there of a run.
+    /// Removes what is there of a run, unless another process is at work there.
     pub(super) fn remove(&self, run: &PlannedRun) -> Result<(), StudyError> {
         let path = self.run(run);
-        if path.is_symlink() {
+        if path.is_symlink() || path.is_file() {
             return Ok(fs_err::remove_file(path)?);
         }
-        if path.exists() { Ok(fs_err::remove_dir_all(path)?) } else { Ok(()) }
+        if !path.exists() {
+            return Ok(());
+        }
+        drop(FolderLock::take(&path, run_folder::LOCK)?);
+        Ok(fs_err::remove_dir_all(path)?)
     }
 }
 

@@ -57,6 +57,17 @@ pub enum TrainError {
         /// The first such number.
         bad: BadNumber,
     },
+    /// A number of an evaluation is not finite.
+    #[error(
+        "the evaluation after iteration {iteration}: {} is {}; the last good state is saved",
+        bad.quantity, bad.value
+    )]
+    EvaluationNotFinite {
+        /// Iteration, from 1.
+        iteration: u32,
+        /// The first such number.
+        bad: BadNumber,
+    },
     /// One batch after the other is dropped.
     #[error(
         "iteration {iteration}: {} is {}, and {MOST_DROPPED_IN_A_ROW} batches before it were dropped one after the other; \
@@ -118,6 +129,21 @@ pub enum TrainError {
     Io(#[from] std::io::Error),
 }
 
+impl TrainError {
+    /// Whether files of a run are missing, damaged or of another run: going on with it will never work, and making it again
+    /// will.
+    pub(crate) fn is_damage(&self) -> bool {
+        match self {
+            Self::Checkpoint(error) => error.is_damage() || matches!(error, CheckpointError::Foreign { .. }),
+            Self::Metrics(MetricsError::Malformed { .. })
+            | Self::Mismatch(_)
+            | Self::Folder(RunFolderError::NotARun { .. } | RunFolderError::Link { .. }) => true,
+            Self::Metrics(MetricsError::Io(error)) => error.kind() == std::io::ErrorKind::NotFound,
+            _ => false,
+        }
+    }
+}
+
 /// A roll-out's failure, in an iteration counted from 1.
 pub(super) fn in_iteration(error: RollOutError, iteration: u32) -> TrainError {
     match error {
@@ -138,5 +164,13 @@ pub(super) fn in_iteration(error: RollOutError, iteration: u32) -> TrainError {
             TrainError::Panicked { iteration, message: format!("the environment panicked: {message}") }
         }
         other => other.into(),
+    }
+}
+
+/// A failure of the evaluation after an iteration, counted from 1.
+pub(super) fn in_evaluation(error: RollOutError, iteration: u32) -> TrainError {
+    match in_iteration(error, iteration) {
+        TrainError::NotFinite { iteration, bad } => TrainError::EvaluationNotFinite { iteration, bad },
+        other => other,
     }
 }
