@@ -48,6 +48,8 @@ pub enum DeviationShift {
     Slight,
     /// Half the target's in every second batch, where second moments are infinite; equal elsewhere.
     Infinite,
+    /// Half the target's, so that all second moments are infinite.
+    AllInfinite,
 }
 
 impl Default for Recipe {
@@ -167,6 +169,7 @@ impl Recipe {
             *log_std = rounded(match self.deviation_shift {
                 DeviationShift::Slight => *log_std + random.random_range(-0.25..0.25),
                 DeviationShift::Infinite if index.is_multiple_of(2) => *log_std - std::f64::consts::LN_2,
+                DeviationShift::AllInfinite => *log_std - std::f64::consts::LN_2,
                 _ => *log_std,
             });
         }

@@ -104,6 +104,11 @@ impl EnvironmentBatch {
         Ok(Self { running: vec![false; environments.len()], environments, observation_size, action_size })
     }
 
+    /// The environments.
+    pub fn into_environments(self) -> Vec<Box<dyn Environment>> {
+        self.environments
+    }
+
     /// Components of one observation.
     pub fn observation_size(&self) -> usize {
         self.observation_size

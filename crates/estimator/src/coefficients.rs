@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::numeric::{LOG_ZERO, log_sum_exp};
+use crate::numeric::LOG_ZERO;
 
 /// How `alpha` is chosen when `lambda` is fixed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -85,9 +85,11 @@ impl CoefficientRule {
     }
 }
 
-/// `ln softmax(-log D / 2)`.
+/// `ln softmax(-log D / 2)`. Batches of infinite D share it equally when there are no others.
 fn adaptive_log_alpha(log_second_moment: Tensor<1>) -> Tensor<1> {
     let scores = log_second_moment.mul_scalar(-0.5);
-    let normalizer = log_sum_exp(scores.clone(), 0);
+    // The largest first: beside large scores the logarithm of the sum would vanish.
+    let scores = scores.clone() - scores.max_dim(0);
+    let normalizer = scores.clone().exp().sum_dim(0).log();
     (scores - normalizer).clamp_min(LOG_ZERO)
 }

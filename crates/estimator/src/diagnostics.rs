@@ -40,14 +40,17 @@ impl Diagnostics {
     pub fn new(weights: &Tensor<2>, coefficients: Option<(&Tensor<1>, &Coefficients)>) -> Self {
         let [window, batch] = weights.dims();
         let floor = smallest_normal(weights.dtype());
-        let largest = weights.clone().max().clamp_min(floor);
-        // Scaled by the largest weight, squares neither overflow nor all underflow.
-        let scaled = weights.clone() / largest.clone().reshape([1, 1]);
+        // Scaled by the batch's largest weight, and then by that among all, squares neither overflow nor all underflow.
+        let batch_largest = weights.clone().max_dim(1).clamp_min(floor);
+        let largest = batch_largest.clone().reshape([window]).max();
+        let scaled = weights.clone() / batch_largest.clone();
         let sums = scaled.clone().sum_dim(1).reshape([window]);
         let squares = scaled.square().sum_dim(1).reshape([window]);
+        let batch_effective = sums.clone().square() / squares.clone().clamp_min(floor);
+        let relative = batch_largest.reshape([window]) / largest.clone();
+        let sums = sums * relative.clone();
         let total = sums.clone().sum();
-        let effective = total.clone().square() / squares.clone().sum().clamp_min(floor);
-        let batch_effective = sums.clone().square() / squares.clamp_min(floor);
+        let effective = total.clone().square() / (squares * relative.square()).sum().clamp_min(floor);
         let share = sums / total.clamp_min(floor);
         let relative_largest = largest.mul_scalar((window * batch) as f64);
         let (log_second_moment, alpha, lambda) = match coefficients {

@@ -98,18 +98,24 @@ pub fn packed_diagnostics(
     let floor = f64::MIN_POSITIVE;
     let batch = weights.len() / window;
     // `max` leaves a NaN out; the sums below do not.
-    let largest = weights.iter().copied().fold(floor, f64::max);
-    let scaled = |row: &[f64]| row.iter().map(|weight| weight / largest).sum::<f64>();
-    let squared = |row: &[f64]| row.iter().map(|weight| (weight / largest).powi(2)).sum::<f64>();
-    let sums: Vec<f64> = weights.chunks_exact(batch).map(scaled).collect();
-    let squares: Vec<f64> = weights.chunks_exact(batch).map(squared).collect();
-    let total: f64 = sums.iter().sum();
-    let mut packed = vec![
-        total.powi(2) / at_least(squares.iter().sum(), floor),
-        largest * weights.len() as f64 + 0.0 * total,
-    ];
-    packed.extend(sums.iter().zip(&squares).map(|(sum, squares)| sum.powi(2) / at_least(*squares, floor)));
-    packed.extend(sums.iter().map(|sum| sum / at_least(total, floor)));
+    let largest = largest(weights).max(floor);
+    let (mut effective, mut shares) = (Vec::with_capacity(window), Vec::with_capacity(window));
+    let (mut total, mut total_squares) = (0.0, 0.0);
+    for row in weights.chunks_exact(batch) {
+        // Scaled by the batch's largest weight, and then by that among all.
+        let row_largest = self::largest(row).max(floor);
+        let sum: f64 = row.iter().map(|weight| weight / row_largest).sum();
+        let squares: f64 = row.iter().map(|weight| (weight / row_largest).powi(2)).sum();
+        let relative = row_largest / largest;
+        effective.push(sum.powi(2) / at_least(squares, floor));
+        shares.push(sum * relative);
+        total += sum * relative;
+        total_squares += squares * relative.powi(2);
+    }
+    let mut packed =
+        vec![total.powi(2) / at_least(total_squares, floor), largest * weights.len() as f64 + 0.0 * total];
+    packed.extend(effective);
+    packed.extend(shares.iter().map(|share| share / at_least(total, floor)));
     if let Some((log_second_moment, coefficients)) = coefficients {
         packed.extend(log_second_moment);
         packed.extend(coefficients.log_alpha.iter().map(|value| value.exp()));
@@ -124,14 +130,23 @@ pub fn packed_diagnostics(
 
 /// `ln softmax(-log D / 2)`.
 fn adaptive_log_alpha(log_second_moment: &[f64]) -> Vec<f64> {
-    let scores: Vec<f64> = log_second_moment.iter().map(|value| -0.5 * value).collect();
-    let normalizer = log_sum_exp(&scores);
+    let mut scores: Vec<f64> = log_second_moment.iter().map(|value| -0.5 * value).collect();
+    let largest = largest(&scores);
+    for score in &mut scores {
+        *score -= largest;
+    }
+    let normalizer = scores.iter().map(|score| score.exp()).sum::<f64>().ln();
     scores.iter().map(|score| at_least(score - normalizer, LOG_ZERO)).collect()
 }
 
 fn log_sum_exp(values: &[f64]) -> f64 {
-    let largest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let largest = largest(values);
     values.iter().map(|value| (value - largest).exp()).sum::<f64>().ln() + largest
+}
+
+/// The largest number that is no NaN.
+fn largest(values: &[f64]) -> f64 {
+    values.iter().copied().fold(f64::NEG_INFINITY, f64::max)
 }
 
 fn log_add_exp(left: f64, right: f64) -> f64 {
@@ -212,6 +227,29 @@ mod tests {
             let report = Diagnostics::new(&expected_weights, None).packed();
             assert_close(&packed_diagnostics(&weights, 3, None), report, "diagnostics without coefficients");
         }
+    }
+
+    #[test]
+    fn large_second_moments_leave_the_sum_of_alpha_at_one() {
+        let rule = CoefficientRule::Adaptive { scale: 1.0 };
+        for log_second_moment in [1e4, 1e8, -LOG_ZERO] {
+            let moments = [log_second_moment; 5];
+            let found = coefficients(&rule, &moments, 2).log_alpha;
+            assert!(found.iter().all(|value| (value + 5.0_f64.ln()).abs() < 1e-12), "{found:?}");
+            let found = rule.coefficients(tensor(&moments, [5]), 2).log_alpha;
+            let found: Vec<f64> = found.into_data().iter::<f64>().collect();
+            assert!(found.iter().all(|value| (value + 5.0_f64.ln()).abs() < 1e-6), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn the_effective_sample_size_of_a_batch_of_tiny_weights() {
+        let weights = |tiny: f64| vec![1.0, 0.5, tiny, tiny];
+        let found = DiagnosticsReport::unpack(&packed_diagnostics(&weights(1e-250), 2, None), 2);
+        assert!((found.batch_effective_sample_size[1] - 2.0).abs() < 1e-12, "{found:?}");
+        assert!((found.effective_sample_size - 1.8).abs() < 1e-12, "{found:?}");
+        let found = Diagnostics::new(&tensor(&weights(1e-30), [2, 2]), None).report();
+        assert!((found.batch_effective_sample_size[1] - 2.0).abs() < 1e-5, "{found:?}");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 use policy_nets::Architecture;
+use policy_nets::fused::SWEEP_BYTES;
 
 use crate::device::{Buffer, KernelDevice, length};
 use crate::network::{
@@ -22,7 +23,7 @@ const RESIDENT: usize = 4;
 /// Most rows of partial gradients on a device that does not tell how many processors it has.
 const MOST_ROWS: usize = 512;
 
-/// The kernel for one architecture and horizon.
+/// The kernel for one architecture and horizon. Its partial gradients take at most [`SWEEP_BYTES`], or are a single one.
 #[derive(Clone, Debug)]
 pub struct Gradient {
     plan: NetworkPlan,
@@ -70,9 +71,10 @@ impl Gradient {
         let steps = window.trajectories() * window.horizon;
         let blocks = steps.div_ceil(self.plan.rows);
         // As few rows as give every cube equally many blocks.
-        let most = device.processors().map_or(MOST_ROWS, |processors| RESIDENT * processors);
-        let rows = blocks.div_ceil(blocks.div_ceil(most).max(1)).max(1);
         let count = self.plan.parameter_count();
+        let most = device.processors().map_or(MOST_ROWS, |processors| RESIDENT * processors);
+        let most = most.min(SWEEP_BYTES / (size_of::<f32>() * count)).max(1);
+        let rows = blocks.div_ceil(blocks.div_ceil(most).max(1)).max(1);
         self.plan.check(parameters, log_std, window);
         assert!(length(weights) >= window.trajectories(), "a weight for every trajectory");
         let partial = PartialGradients { values: device.empty(rows * count), rows, parameters: count };

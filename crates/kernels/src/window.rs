@@ -149,6 +149,11 @@ impl WindowBuffers {
                 count as u32,
             );
         }
+        let others = match returns.baseline {
+            Baseline::Average => Some(count),
+            Baseline::LeaveOneOut => (count > 1).then(|| count - 1),
+            Baseline::None => None,
+        };
         // SAFETY: no index leaves its buffer: units with a trajectory of the batch write its row of the slot alone, and there are as
         // many powers as steps.
         unsafe {
@@ -164,13 +169,10 @@ impl WindowBuffers {
                 count as u32,
                 horizon as u32,
                 returns.kind == StepReturn::Total,
+                others.is_some(),
             );
         }
-        let others = match returns.baseline {
-            Baseline::Average => count,
-            Baseline::LeaveOneOut if count > 1 => count - 1,
-            Baseline::None | Baseline::LeaveOneOut => return,
-        };
+        let Some(others) = others else { return };
         // SAFETY: no index leaves its buffer: units with a step below the horizon read and write that step of the batch's rows alone.
         unsafe {
             baseline_kernel::launch_unchecked(
@@ -230,7 +232,8 @@ fn store_kernel(
     }
 }
 
-/// One unit a trajectory: a sum from the end that carries its rounding errors along. Padded steps become 0.
+/// One unit a trajectory: a sum from the end that carries its rounding errors along. Padded steps become 0, but for a total that
+/// goes into a baseline: it is that of every step.
 #[cube(launch_unchecked)]
 fn returns_kernel(
     rewards: &[f32],
@@ -241,6 +244,7 @@ fn returns_kernel(
     batch: u32,
     horizon: u32,
     #[comptime] total: bool,
+    #[comptime] baseline_follows: bool,
 ) {
     let (to, horizon) = (to as usize, horizon as usize);
     let mut trajectory = ABSOLUTE_POS;
@@ -262,7 +266,11 @@ fn returns_kernel(
         }
         if comptime!(total) {
             for step in 0..horizon {
-                returns[to + row + step] = select(step < length, sum + rest, 0.0_f32);
+                let mut value = sum + rest;
+                if comptime!(!baseline_follows) {
+                    value = select(step < length, value, 0.0_f32);
+                }
+                returns[to + row + step] = value;
             }
         }
         trajectory += CUBE_COUNT * comptime!(UNITS);

@@ -9,27 +9,31 @@ pub struct Normalizer {
     count: f64,
     mean: Vec<f64>,
     sum_of_squares: Vec<f64>,
+    /// The deviations that belong to the sums, or those that were given.
+    std: Vec<f64>,
 }
 
-/// Smallest variance that [`Normalizer::std`] reports, so that a constant component stays finite.
+/// Smallest variance that follows from observations, so that a constant component stays finite.
 const VARIANCE_FLOOR: f64 = 1e-8;
 
 impl Normalizer {
     /// A normaliser that has seen nothing: mean 0 and deviation 1.
     pub fn new(observation_size: usize) -> Self {
-        Self { count: 0.0, mean: vec![0.0; observation_size], sum_of_squares: vec![0.0; observation_size] }
+        Self::from_moments(0.0, vec![0.0; observation_size], vec![0.0; observation_size])
     }
 
-    /// A normaliser with given statistics, as files store them. `count` observations stand behind them.
-    pub fn from_statistics(count: f64, mean: Vec<f64>, std: &[f64]) -> Self {
+    /// A normaliser with given statistics, as files store them, which are taken as they are. `count` observations stand
+    /// behind them.
+    pub fn from_statistics(count: f64, mean: Vec<f64>, std: Vec<f64>) -> Self {
         let weight = count.max(1.0);
         let sum_of_squares = std.iter().map(|std| std * std * weight).collect();
-        Self { count: weight, mean, sum_of_squares }
+        Self { count: weight, mean, sum_of_squares, std }
     }
 
     /// A normaliser from its exact moments, as checkpoints store them ([`moments`](Self::moments)).
     pub fn from_moments(count: f64, mean: Vec<f64>, sum_of_squares: Vec<f64>) -> Self {
-        Self { count, mean, sum_of_squares }
+        let std = sum_of_squares.iter().map(|squares| deviation(*squares, count)).collect();
+        Self { count, mean, sum_of_squares, std }
     }
 
     /// Mean and sum of squared deviations of each component.
@@ -44,10 +48,12 @@ impl Normalizer {
     pub fn update(&mut self, observation: &[f64]) {
         assert_eq!(observation.len(), self.mean.len(), "components of an observation");
         self.count += 1.0;
-        for ((value, mean), squares) in observation.iter().zip(&mut self.mean).zip(&mut self.sum_of_squares) {
+        let sums = self.mean.iter_mut().zip(&mut self.sum_of_squares).zip(&mut self.std);
+        for (value, ((mean, squares), std)) in observation.iter().zip(sums) {
             let delta = value - *mean;
             *mean += delta / self.count;
             *squares += delta * (value - *mean);
+            *std = deviation(*squares, self.count);
         }
     }
 
@@ -62,26 +68,22 @@ impl Normalizer {
     }
 
     /// Deviation of each component, 1 before the first observation.
-    pub fn std(&self) -> Vec<f64> {
-        self.sum_of_squares
-            .iter()
-            .map(
-                |squares| {
-                    if self.count > 0.0 { (squares / self.count).max(VARIANCE_FLOOR).sqrt() } else { 1.0 }
-                },
-            )
-            .collect()
+    pub fn std(&self) -> &[f64] {
+        &self.std
     }
 
     /// Standardises rows of observations in place.
     pub fn apply(&self, observations: &mut [f32]) {
-        let std = self.std();
         for row in observations.chunks_exact_mut(self.mean.len()) {
-            for ((value, mean), std) in row.iter_mut().zip(&self.mean).zip(&std) {
+            for ((value, mean), std) in row.iter_mut().zip(&self.mean).zip(&self.std) {
                 *value = ((f64::from(*value) - mean) / std) as f32;
             }
         }
     }
+}
+
+fn deviation(sum_of_squares: f64, count: f64) -> f64 {
+    if count > 0.0 { (sum_of_squares / count).max(VARIANCE_FLOOR).sqrt() } else { 1.0 }
 }
 
 #[cfg(test)]
@@ -108,9 +110,13 @@ mod tests {
         for value in [3.0, -1.0, 7.5] {
             normalizer.update(&[value]);
         }
-        let copy =
-            Normalizer::from_statistics(normalizer.count(), normalizer.mean().to_vec(), &normalizer.std());
+        let copy = Normalizer::from_statistics(
+            normalizer.count(),
+            normalizer.mean().to_vec(),
+            normalizer.std().to_vec(),
+        );
         assert_eq!(copy.mean(), normalizer.mean());
-        assert!((copy.std()[0] - normalizer.std()[0]).abs() < 1e-12);
+        assert_eq!(copy.std(), normalizer.std());
+        assert_eq!(Normalizer::from_statistics(9.0, vec![1.0], vec![1e-6]).std(), [1e-6], "taken as it is");
     }
 }

@@ -164,7 +164,7 @@ impl GaussianPolicy {
             Some(normalizer) => {
                 let device = observations.device();
                 let mean = Tensor::<1>::from_data(normalizer.mean(), &device).unsqueeze::<2>();
-                let std = Tensor::<1>::from_data(normalizer.std().as_slice(), &device).unsqueeze::<2>();
+                let std = Tensor::<1>::from_data(normalizer.std(), &device).unsqueeze::<2>();
                 (observations - mean) / std
             }
         }

@@ -77,7 +77,7 @@ impl PolicyState {
         tensors.insert("log_std".to_owned(), vector(&self.log_std));
         if let Some(normalizer) = &self.normalizer {
             tensors.insert("normalizer.mean".to_owned(), vector(normalizer.mean()));
-            tensors.insert("normalizer.std".to_owned(), vector(&normalizer.std()));
+            tensors.insert("normalizer.std".to_owned(), vector(normalizer.std()));
         }
         let description = Description {
             hidden: self.architecture.hidden.clone(),
@@ -238,7 +238,7 @@ fn read_normalizer(
         let reason = format!("normalizer.std[{index}] is {}, expected a positive number", std[index]);
         return Err(invalid(file.path(), reason));
     }
-    Ok(Some(Normalizer::from_statistics(count.unwrap_or(1.0), mean, &std)))
+    Ok(Some(Normalizer::from_statistics(count.unwrap_or(1.0), mean, std)))
 }
 
 fn invalid(path: &Path, reason: String) -> PolicyFileError {
@@ -272,7 +272,7 @@ mod tests {
         for mut state in [policy(&[], false), policy(&[7], true), policy(&[4, 5], false)] {
             state.save(&path, StoredFloat::F32).unwrap();
             assert_eq!(PolicyState::load(&path).unwrap(), state);
-            let normalizer = Normalizer::from_statistics(9.0, vec![0.5; 3], &[2.0, 1.0, 0.25]);
+            let normalizer = Normalizer::from_statistics(9.0, vec![0.5; 3], vec![2.0, 1.0, 0.25]);
             state.normalizer = Some(normalizer);
             state.save(&path, StoredFloat::F64).unwrap();
             assert_eq!(PolicyState::load(&path).unwrap(), state);

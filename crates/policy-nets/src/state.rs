@@ -145,7 +145,7 @@ impl PolicyState {
                 return Err(PolicyStateError::NormalizerSize { expected, found });
             }
             check_finite("normalizer mean", normalizer.mean())?;
-            check_finite("normalizer std", &normalizer.std())?;
+            check_finite("normalizer std", normalizer.std())?;
         }
         check_finite("mean parameter", &self.mean_parameters)?;
         check_finite("log_std", &self.log_std)

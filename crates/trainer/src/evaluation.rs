@@ -21,7 +21,7 @@ pub struct Evaluation {
     pub return_mean: f64,
     /// Standard deviation of returns (divisor `n - 1`; 0 for one episode).
     pub return_std: f64,
-    /// Half width of the 95 percent Student interval of the mean; infinite for one episode.
+    /// Half width of the 95 percent Student interval of the mean; `None` for one episode.
     pub return_interval: Option<f64>,
     /// Smallest return.
     pub return_min: f64,
@@ -33,11 +33,16 @@ pub struct Evaluation {
     pub unstable: usize,
 }
 
+/// Most episodes that are rolled out, and so in memory, at a time.
+const PART: usize = 256;
+
 /// Environments and memory for repeated evaluations.
 pub struct Evaluator {
     entry: Entry,
-    roll_out: RollOut,
-    episodes: Trajectories,
+    /// Roll-outs in their order, and how often each is made: those of whole parts, and that of the rest.
+    parts: Vec<(RollOut, Trajectories, usize)>,
+    /// Actions of the first episode of the last run.
+    first_actions: Vec<f32>,
 }
 
 impl Evaluator {
@@ -51,9 +56,14 @@ impl Evaluator {
         horizon: usize,
         threads: &Threads,
     ) -> Result<Self, RollOutError> {
-        let roll_out = RollOut::new(entry, episodes, horizon, threads)?;
-        let episodes = Trajectories::zeros(roll_out.shape());
-        Ok(Self { entry: *entry, roll_out, episodes })
+        let size = episodes.min(PART);
+        let sizes = [(size, episodes / size), (episodes % size, 1)];
+        let parts = sizes.into_iter().filter(|(size, _)| *size > 0).map(|(size, times)| {
+            let roll_out = RollOut::new(entry, size, horizon, threads)?;
+            let episodes = Trajectories::zeros(roll_out.shape());
+            Ok((roll_out, episodes, times))
+        });
+        Ok(Self { entry: *entry, parts: parts.collect::<Result<_, RollOutError>>()?, first_actions: vec![] })
     }
 
     /// Runs every episode once. Equal `streams` and `iteration` give equal initial states.
@@ -67,9 +77,21 @@ impl Evaluator {
         iteration: u32,
         mode: Mode,
     ) -> Result<Evaluation, RollOutError> {
-        let sampling = Sampling { policy, streams, iteration, first_trajectory: 0, mode };
-        let unstable = self.roll_out.run(sampling, &mut self.episodes)?;
-        let returns: Vec<f64> = self.episodes.returns().collect();
+        let (mut returns, mut steps, mut unstable) = (vec![], 0, 0);
+        for (roll_out, episodes, times) in &mut self.parts {
+            for _ in 0..*times {
+                let first_trajectory = returns.len() as u32;
+                let sampling = Sampling { policy, streams, iteration, first_trajectory, mode };
+                unstable += roll_out.run(sampling, episodes)?;
+                if first_trajectory == 0 {
+                    let length = episodes.lengths[0] as usize;
+                    self.first_actions.clear();
+                    self.first_actions.extend(&episodes.actions[..length * self.entry.action_size]);
+                }
+                returns.extend(episodes.returns());
+                steps += episodes.steps();
+            }
+        }
         let count = returns.len() as f64;
         let mean = returns.iter().sum::<f64>() / count;
         let squares: f64 = returns.iter().map(|value| (value - mean).powi(2)).sum();
@@ -81,14 +103,14 @@ impl Evaluator {
             return_interval: student_quantile(returns.len()).map(|quantile| quantile * std / count.sqrt()),
             return_min: returns.iter().copied().fold(f64::INFINITY, f64::min),
             return_max: returns.iter().copied().fold(f64::NEG_INFINITY, f64::max),
-            length_mean: self.episodes.steps() as f64 / count,
+            length_mean: steps as f64 / count,
             unstable,
         })
     }
 
     /// Time inside the environments' own resets and steps so far, summed over threads.
     pub fn environment_time(&self) -> Duration {
-        self.roll_out.environment_time()
+        self.parts.iter().map(|(roll_out, ..)| roll_out.environment_time()).sum()
     }
 
     /// Pictures of the first episode of the last [`run`](Self::run), which had these `streams`, `iteration` and `mode`:
@@ -104,9 +126,8 @@ impl Evaluator {
         let mut observation = vec![0.0; self.entry.observation_size];
         let mut action = vec![0.0; size];
         environment.reset(&mut streams.stream(reset, iteration, TRAJECTORY, 0), &mut observation);
-        let length = self.episodes.lengths[TRAJECTORY as usize] as usize;
-        let mut frames = Vec::with_capacity(length);
-        for (step, recorded) in self.episodes.actions.chunks_exact(size).take(length).enumerate() {
+        let mut frames = Vec::with_capacity(self.first_actions.len() / size);
+        for (step, recorded) in self.first_actions.chunks_exact(size).enumerate() {
             let mut scene = Scene::new();
             environment.draw(&mut scene);
             frames.push(scene);
@@ -149,6 +170,33 @@ mod tests {
     }
 
     #[test]
+    fn many_episodes_are_made_in_parts_with_the_same_result() {
+        let entry = registry::find("cartpole").unwrap();
+        let architecture = Architecture {
+            observation_size: 4,
+            action_size: 1,
+            hidden: vec![],
+            activation: Activation::Tanh,
+            bias: false,
+        };
+        let (streams, threads) = (Streams::new(5), Threads::new(2).unwrap());
+        let mut random = streams.stream(Purpose::Initialization, 0, 0, 0);
+        let policy =
+            PolicyState::start(architecture, Initialization::Zero, 1.0, Deviation::Fixed, &mut random);
+        let count = 2 * PART + 3;
+        let mode = Mode::StochasticEvaluation;
+        let found =
+            Evaluator::new(entry, count, 50, &threads).unwrap().run(&policy, streams, 4, mode).unwrap();
+        let mut roll_out = RollOut::new(entry, count, 50, &threads).unwrap();
+        let mut all = Trajectories::zeros(roll_out.shape());
+        let sampling = Sampling { policy: &policy, streams, iteration: 4, first_trajectory: 0, mode };
+        roll_out.run(sampling, &mut all).unwrap();
+        assert_eq!(found.episodes, count);
+        assert_eq!(found.return_mean, all.returns().sum::<f64>() / count as f64);
+        assert_eq!(found.length_mean, all.steps() as f64 / count as f64);
+    }
+
+    #[test]
     fn a_film_shows_the_states_of_the_first_episode() {
         let entry = registry::find("cartpole").unwrap();
         let architecture = Architecture {
@@ -166,12 +214,12 @@ mod tests {
         let mode = Mode::StochasticEvaluation;
         evaluator.run(&policy, streams, 4, mode).unwrap();
         let frames = evaluator.film(streams, 4, mode).unwrap();
-        let length = evaluator.episodes.lengths[0] as usize;
+        let length = evaluator.parts[0].1.lengths[0] as usize;
         assert!(length > 5 && length < 200, "{length}: the test needs an episode that ends early");
         assert_eq!(frames.len(), length);
 
         // The cart is where the recorded observation says.
-        for (frame, observation) in frames.iter().zip(evaluator.episodes.observations.chunks_exact(4)) {
+        for (frame, observation) in frames.iter().zip(evaluator.parts[0].1.observations.chunks_exact(4)) {
             assert!(rough(frame).contains(&observation[0]), "{frame:?} does not show {observation:?}");
         }
     }

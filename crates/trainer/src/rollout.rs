@@ -7,9 +7,9 @@
 
 use std::time::{Duration, Instant};
 
-use environments::StepError;
 use environments::batch::{BatchError, BatchStepError, EnvironmentBatch};
 use environments::registry::{Entry, MakeError};
+use environments::{Environment, StepError};
 use policy_nets::fused::{FusedNetwork, Scratch};
 use policy_nets::{Normalizer, PolicyState};
 
@@ -129,6 +129,20 @@ impl RollOut {
         horizon: usize,
         threads: &Threads,
     ) -> Result<Self, RollOutError> {
+        Self::with_environments(entry, trajectories, horizon, threads, &mut vec![])
+    }
+
+    /// The same with environments from `spare`, as far as there are.
+    ///
+    /// # Errors
+    /// When an environment cannot be made.
+    pub(crate) fn with_environments(
+        entry: &Entry,
+        trajectories: usize,
+        horizon: usize,
+        threads: &Threads,
+        spare: &mut Vec<Box<dyn Environment>>,
+    ) -> Result<Self, RollOutError> {
         let shape = BatchShape {
             trajectories,
             horizon,
@@ -138,9 +152,14 @@ impl RollOut {
         let group_size = group_size(trajectories, threads.count());
         let groups = (0..trajectories)
             .step_by(group_size)
-            .map(|first| Group::new(entry, group_size.min(trajectories - first)))
+            .map(|first| Group::new(entry, group_size.min(trajectories - first), spare))
             .collect::<Result<_, RollOutError>>()?;
         Ok(Self { shape, group_size, groups, threads: threads.clone(), network: None })
+    }
+
+    /// The environments.
+    pub(crate) fn into_environments(self) -> impl Iterator<Item = Box<dyn Environment>> {
+        self.groups.into_iter().flat_map(|group| group.environments.into_environments())
     }
 
     /// Sizes of the batches.
@@ -249,8 +268,9 @@ struct Group {
 }
 
 impl Group {
-    fn new(entry: &Entry, size: usize) -> Result<Self, RollOutError> {
-        let environments = (0..size).map(|_| entry.make()).collect::<Result<Vec<_>, _>>()?;
+    fn new(entry: &Entry, size: usize, spare: &mut Vec<Box<dyn Environment>>) -> Result<Self, RollOutError> {
+        let environment = |_| spare.pop().map_or_else(|| entry.make(), Ok);
+        let environments = (0..size).map(environment).collect::<Result<Vec<_>, _>>()?;
         Ok(Self {
             environments: EnvironmentBatch::new(environments)?,
             observations: vec![0.0; size * entry.observation_size],

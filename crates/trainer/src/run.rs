@@ -98,6 +98,13 @@ impl Run {
         }
         let recovered = recover(&folder)?;
         trainer.restore(&recovered.checkpoint)?;
+        let (asked, made) = (trainer.config().iterations, trainer.progress().iteration);
+        if asked < made {
+            return Err(TrainError::Options(format!(
+                "iterations is {asked}, but {} has made {made} already; a run that is resumed can only go on",
+                folder.path().display()
+            )));
+        }
         recovered.accept(&folder)?;
         let Recovered { checkpoint, rows, .. } = recovered;
         let digest = checkpoint.progress.metrics.clone();

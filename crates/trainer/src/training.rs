@@ -115,7 +115,7 @@ impl Trainer {
         let device_roll_out = device_roll_out(config, &entry, shape, &state, algorithm.as_ref(), device);
         let mut sampler = Sampler::new(entry, horizon, &threads);
         if device_roll_out.is_none() {
-            sampler.prepare(shape.trajectories)?;
+            sampler.prepare(std::iter::once(shape.trajectories))?;
         }
         Ok(Self {
             config: config.clone(),

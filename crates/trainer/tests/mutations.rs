@@ -184,7 +184,7 @@ fn configurations() {
 #[test]
 fn settings_of_the_command_line() {
     let files: Vec<Vec<u8>> =
-        ["algorithm.window=4", "policy.hidden=[4, 5]", "policy.log_std_bounds={min=-1.0,max=1.0}"]
+        ["algorithm.window=4", "policy.hidden=[]", "policy.log_std_bounds={min=-1.0,max=1.0}"]
             .map(|text| text.as_bytes().to_vec())
             .to_vec();
     feed("settings", &files, |bytes| {

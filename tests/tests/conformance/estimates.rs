@@ -126,6 +126,8 @@ fn learned_deviations_biases_and_unequal_behaviour() {
 /// All second moments infinite: every batch counts alike, uncorrected.
 #[test]
 fn a_window_of_infinite_second_moments() {
-    let recipe = Recipe { window: 1, deviation_shift: DeviationShift::Infinite, ..Recipe::default() };
-    assert_conforms_everywhere(&recipe, &PLAIN, 4);
+    for window in [1, 5] {
+        let recipe = Recipe { window, deviation_shift: DeviationShift::AllInfinite, ..Recipe::default() };
+        assert_conforms_everywhere(&recipe, &PLAIN, 4);
+    }
 }

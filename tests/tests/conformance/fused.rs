@@ -335,8 +335,10 @@ fn fused_paths_with_learned_and_unequal_deviations() {
             assert_fused_conforms(&recipe, &PLAIN, seed as u64);
         }
     }
-    let recipe = Recipe { window: 1, deviation_shift: DeviationShift::Infinite, ..Recipe::default() };
-    assert_fused_conforms(&recipe, &PLAIN, 4);
+    for window in [1, 5] {
+        let recipe = Recipe { window, deviation_shift: DeviationShift::AllInfinite, ..Recipe::default() };
+        assert_fused_conforms(&recipe, &PLAIN, 4);
+    }
 }
 
 /// What a fused path does not cover gives the same numbers by tensor operations: a network too wide for a GPU's kernels.

@@ -98,10 +98,14 @@ pub fn write_gif(
         encoder.write_frame(&frame).map_err(encoding)?;
     }
     let bytes = encoder.into_inner().map_err(encoding)?;
-    let partial = path.with_extension("gif.partial");
-    fs_err::write(&partial, bytes)?;
-    fs_err::rename(&partial, path)?;
-    Ok(())
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.partial", std::process::id()));
+    let partial = path.with_file_name(name);
+    let written = fs_err::write(&partial, bytes).and_then(|()| fs_err::rename(&partial, path));
+    if written.is_err() {
+        let _ = fs_err::remove_file(&partial);
+    }
+    Ok(written?)
 }
 
 /// The camera's path: the mean of the centres up to `reach` frames before and after. A jump of more than half a

@@ -76,6 +76,9 @@ impl DeviceReuse {
         let architecture = config.policy.architecture(shape.observation_size, shape.action_size);
         let learned = matches!(config.policy.deviation(), Deviation::Learned(_));
         let reason = |error: kernels::NotCovered| error.to_string();
+        // The window is made last: for a network that is not covered there is to be none.
+        let statistics = Statistics::new(&architecture, shape.horizon, learned, &device).map_err(reason)?;
+        let gradient = Gradient::new(&architecture, shape.horizon, learned, &device).map_err(reason)?;
         let weighting = Weighting::new(algorithm, parameter_count);
         let weights = weighting
             .kernel_rule()
@@ -88,8 +91,8 @@ impl DeviceReuse {
         }
         Ok(Self {
             window: DeviceWindow::new(algorithm.window(), shape, ReturnRule::new(algorithm), &device),
-            statistics: Statistics::new(&architecture, shape.horizon, learned, &device).map_err(reason)?,
-            gradient: Gradient::new(&architecture, shape.horizon, learned, &device).map_err(reason)?,
+            statistics,
+            gradient,
             weighting,
             weights,
             log_std: None,

@@ -8,6 +8,7 @@ use clap::ValueEnum;
 use estimator::{Baseline, CoefficientRule, DivergenceEstimator, MixtureRule, StepReturn};
 use policy_nets::PolicyState;
 use policy_nets::tensor_file::{self, StoredFloat, write_atomically};
+use trainer::config::{EXPONENTS, is_exponent};
 use trainer::device::{self, DeviceChoice};
 use trainer::logged::{LoggedEstimate, LoggedOptions, LoggedTrajectories, LoggedWeights, estimate};
 
@@ -28,27 +29,31 @@ pub(crate) struct Arguments {
     /// For bh: the policy files of the batches, oldest first, as often as there are batches
     #[arg(long, value_name = "P.safetensors", num_args = 1..)]
     policies: Vec<PathBuf>,
-    /// For mpm: how coefficients are chosen
-    #[arg(long, value_enum, default_value_t = Coefficients::Adaptive)]
-    coefficients: Coefficients,
-    /// For adaptive coefficients: the constant c
-    #[arg(long, default_value_t = 1.0, value_parser = positive)]
-    correction_scale: f64,
-    /// For theoretical coefficients: the bound D on second moments
-    #[arg(long, default_value_t = 1.0, value_parser = at_least_one)]
-    second_moment_bound: f64,
-    /// For theoretical coefficients: the failure probability
-    #[arg(long, default_value_t = 0.2, value_parser = probability)]
-    confidence_delta: f64,
-    /// For fixed coefficients: the constant lambda
-    #[arg(long, default_value_t = 1.0, value_parser = unit)]
-    lambda: f64,
-    /// For mpm: exponent of the power mean, at most 0
-    #[arg(long, default_value_t = -1.0, value_parser = not_positive, allow_negative_numbers = true)]
-    exponent: f64,
-    /// For mpm: how second moments are estimated
-    #[arg(long, value_enum, default_value_t = Divergence::ClosedForm)]
-    divergence: Divergence,
+    /// For mpm: how coefficients are chosen [default: adaptive]
+    #[arg(long, value_enum)]
+    coefficients: Option<Coefficients>,
+    /// For adaptive coefficients: the constant c [default: 1]
+    #[arg(long, value_parser = positive)]
+    correction_scale: Option<f64>,
+    /// For theoretical coefficients: the bound D on second moments [default: 1]
+    #[arg(long, value_parser = at_least_one)]
+    second_moment_bound: Option<f64>,
+    /// For theoretical coefficients: the failure probability [default: 0.2]
+    #[arg(long, value_parser = probability)]
+    confidence_delta: Option<f64>,
+    /// For fixed coefficients: the constant lambda [default: 1]
+    #[arg(long, value_parser = unit)]
+    lambda: Option<f64>,
+    /// For fixed coefficients: how alpha is chosen [default: uniform]
+    #[arg(long, value_enum)]
+    mixture: Option<Mixture>,
+    /// For mpm: exponent of the power mean, 0 or at most -0.001 [default: -1]
+    #[arg(long, value_parser = exponent, allow_hyphen_values = true)]
+    exponent: Option<f64>,
+    /// For mpm: how second moments are estimated; trajectories with `behaviour_log_prob` alone need sample
+    /// [default: closed-form]
+    #[arg(long, value_enum)]
+    divergence: Option<Divergence>,
     /// Discount
     #[arg(long, default_value_t = 1.0, value_parser = unit)]
     discount: f64,
@@ -79,11 +84,17 @@ enum Weights {
     Bh,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Coefficients {
     Adaptive,
     Theoretical,
     Fixed,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Mixture {
+    Uniform,
+    Adaptive,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -134,12 +145,13 @@ fn unit(text: &str) -> Result<f64, String> {
     number(text, |value| (0.0..=1.0).contains(&value), "a number between 0 and 1")
 }
 
-fn not_positive(text: &str) -> Result<f64, String> {
-    number(text, |value| value <= 0.0, "a number of at most 0")
+fn exponent(text: &str) -> Result<f64, String> {
+    number(text, is_exponent, EXPONENTS)
 }
 
 /// Estimates, prints the diagnostics, and writes the estimate.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    refuse_idle_options(arguments)?;
     let policy = PolicyState::load(&arguments.policy).map_err(Failure::input)?;
     let logged = LoggedTrajectories::load(&arguments.trajectories).map_err(Failure::input)?;
     let options = LoggedOptions {
@@ -167,10 +179,12 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         })?;
     }
     let result = estimate(&policy, &logged, &options, &selected.device).map_err(Failure::input)?;
+    result.check().map_err(Failure::run)?;
     if let Some(path) = &arguments.out {
         let float = if precision == Precision::F64 { StoredFloat::F64 } else { StoredFloat::F32 };
         let metadata = BTreeMap::from([("format".to_owned(), "rtpg-estimate/1".to_owned())]);
-        let bytes = tensor_file::to_bytes(&result.tensors, &metadata, float).map_err(Failure::run)?;
+        let tensors = result.tensors.clone();
+        let bytes = tensor_file::to_sealed_bytes(tensors, &metadata, float).map_err(Failure::run)?;
         write_atomically(path, &bytes).map_err(Failure::input)?;
     }
     print(&result, &logged, &selected.name);
@@ -180,28 +194,71 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     Ok(())
 }
 
-fn weights(arguments: &Arguments, parameter_count: usize) -> Result<LoggedWeights, Failure> {
-    if arguments.weights != Weights::Bh && !arguments.policies.is_empty() {
-        return Err(Failure::input(anyhow::anyhow!("--policies goes with --weights bh only")));
+impl Arguments {
+    fn coefficients(&self) -> Coefficients {
+        self.coefficients.unwrap_or(Coefficients::Adaptive)
     }
+}
+
+/// Refuses options that would change nothing.
+fn refuse_idle_options(arguments: &Arguments) -> Result<(), Failure> {
+    let mpm = arguments.weights == Weights::Mpm;
+    let with = |coefficients| mpm && arguments.coefficients() == coefficients;
+    let (adaptive, theoretical, fixed) =
+        (with(Coefficients::Adaptive), with(Coefficients::Theoretical), with(Coefficients::Fixed));
+    for (option, is_given, has_use, place) in [
+        ("--policies", !arguments.policies.is_empty(), arguments.weights == Weights::Bh, "--weights bh"),
+        ("--coefficients", arguments.coefficients.is_some(), mpm, "--weights mpm"),
+        ("--exponent", arguments.exponent.is_some(), mpm, "--weights mpm"),
+        ("--divergence", arguments.divergence.is_some(), mpm, "--weights mpm"),
+        ("--correction-scale", arguments.correction_scale.is_some(), adaptive, "--coefficients adaptive"),
+        (
+            "--second-moment-bound",
+            arguments.second_moment_bound.is_some(),
+            theoretical,
+            "--coefficients theoretical",
+        ),
+        (
+            "--confidence-delta",
+            arguments.confidence_delta.is_some(),
+            theoretical,
+            "--coefficients theoretical",
+        ),
+        ("--lambda", arguments.lambda.is_some(), fixed, "--coefficients fixed"),
+        ("--mixture", arguments.mixture.is_some(), fixed, "--coefficients fixed"),
+    ] {
+        if is_given && !has_use {
+            return Err(Failure::input(anyhow::anyhow!("{option} goes with {place} only; leave it out")));
+        }
+    }
+    Ok(())
+}
+
+fn weights(arguments: &Arguments, parameter_count: usize) -> Result<LoggedWeights, Failure> {
     Ok(match arguments.weights {
         Weights::Mpm => LoggedWeights::PowerMean {
-            rule: match arguments.coefficients {
-                Coefficients::Adaptive => CoefficientRule::Adaptive { scale: arguments.correction_scale },
+            rule: match arguments.coefficients() {
+                Coefficients::Adaptive => {
+                    CoefficientRule::Adaptive { scale: arguments.correction_scale.unwrap_or(1.0) }
+                }
                 Coefficients::Theoretical => CoefficientRule::Theoretical {
-                    second_moment: arguments.second_moment_bound,
-                    delta: arguments.confidence_delta,
+                    second_moment: arguments.second_moment_bound.unwrap_or(1.0),
+                    delta: arguments.confidence_delta.unwrap_or(0.2),
                     parameter_count,
                 },
-                Coefficients::Fixed => {
-                    CoefficientRule::Fixed { lambda: arguments.lambda, mixture: MixtureRule::Uniform }
-                }
+                Coefficients::Fixed => CoefficientRule::Fixed {
+                    lambda: arguments.lambda.unwrap_or(1.0),
+                    mixture: match arguments.mixture.unwrap_or(Mixture::Uniform) {
+                        Mixture::Uniform => MixtureRule::Uniform,
+                        Mixture::Adaptive => MixtureRule::Adaptive,
+                    },
+                },
             },
-            divergence: match arguments.divergence {
+            divergence: match arguments.divergence.unwrap_or(Divergence::ClosedForm) {
                 Divergence::ClosedForm => DivergenceEstimator::ClosedForm,
                 Divergence::Sample => DivergenceEstimator::Sample,
             },
-            exponent: arguments.exponent,
+            exponent: arguments.exponent.unwrap_or(-1.0),
         },
         Weights::Miw => LoggedWeights::MultipleImportance,
         Weights::Bh => LoggedWeights::BalanceHeuristic(

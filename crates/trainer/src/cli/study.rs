@@ -35,6 +35,33 @@ pub(crate) struct Arguments {
     set: Vec<String>,
 }
 
+impl Arguments {
+    /// The command with these arguments, for a shell.
+    fn command(&self, out: &Path) -> String {
+        let mut words = vec!["rtpg".to_owned(), "study".to_owned(), self.study.clone()];
+        let mut option = |name: &str, value: String| words.extend([name.to_owned(), value]);
+        if let Some(runs) = self.runs {
+            option("--runs", runs.to_string());
+        }
+        if let Some(jobs) = self.jobs {
+            option("--jobs", jobs.to_string());
+        }
+        self.only.iter().for_each(|label| option("--only", label.clone()));
+        self.set.iter().for_each(|setting| option("--set", setting.clone()));
+        option("--out", out.display().to_string());
+        words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// A word as a shell reads it back.
+fn quoted(word: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./=,:+@%".contains(&byte);
+    if !word.is_empty() && word.bytes().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
 /// Makes what is not there of the study, and prints its table.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let mut overrides = arguments.set.clone();
@@ -89,11 +116,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     if finished {
         return Ok(());
     }
-    print_line(format_args!(
-        "go on with the same command: rtpg study {} --out {}",
-        arguments.study,
-        out.display()
-    ));
+    print_line(format_args!("go on with the same command: {}", arguments.command(&out)));
     Err(Failure::Stopped)
 }
 
@@ -181,9 +204,14 @@ impl Progress {
                         * total.saturating_sub(done) as f64;
                     let left =
                         if state.sampled > 0 { format!(", {seconds:.0} s left") } else { String::new() };
+                    // A gradient study has no runs.
+                    let finished = if *runs > 0 {
+                        format!("{} of {runs} runs, ", state.finished)
+                    } else {
+                        String::new()
+                    };
                     print_message(format_args!(
-                        "{} of {runs} runs, {:.0}% of all trajectories{left}",
-                        state.finished,
+                        "{finished}{:.0}% of all trajectories{left}",
                         100.0 * done as f64 / (*total).max(1) as f64
                     ));
                 }

@@ -23,7 +23,7 @@ pub(crate) struct Arguments {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Key of every random draw
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(..1 << 63))]
     seed: Option<u64>,
     /// auto, cpu, gpu, gpu:N, or a backend by name
     #[arg(long, value_name = "DEVICE")]
@@ -142,7 +142,7 @@ fn default_folder(source: &Source, seed: u64) -> Result<RunFolder, RunFolderErro
         let path = Path::new("runs").join(format!("{name}-seed{seed}{suffix}"));
         match RunFolder::create(&path, false) {
             Err(RunFolderError::NotEmpty { .. } | RunFolderError::Lock(LockError::InUse { .. })) => {
-                number += 1
+                number += 1;
             }
             outcome => return outcome,
         }

@@ -1,5 +1,9 @@
 //! Ranges of values.
 
+use std::ops::RangeInclusive;
+
+use policy_nets::Initialization;
+
 use super::load::Places;
 use super::{
     AlgorithmConfig, Config, ConfigError, CorrectionRule, OptimizerConfig, SnapshotSchedule,
@@ -9,13 +13,33 @@ use super::{
 /// The most trajectories, steps, widths or batches: beyond it products overflow the address space of small machines.
 const LARGEST_SIZE: usize = 1 << 24;
 
+/// Variances that have a reciprocal in single precision.
+const VARIANCES: RangeInclusive<f64> = 1e-30..=1e40;
+
+/// The logarithms of their square roots.
+const LOG_STDS: RangeInclusive<f64> = -34.5..=46.0;
+
+/// The largest key of random draws: TOML's integers have a sign.
+const LARGEST_SEED: u64 = i64::MAX as u64;
+
 /// The most worker threads: no machine has more use for them, and each costs memory.
 const MOST_THREADS: usize = 1024;
+
+/// The exponents of a power mean that are accepted, in words.
+pub const EXPONENTS: &str = "0, or a number of at most -0.001";
+
+/// Whether a power mean is computed with this exponent: near 0 the rounding errors of a logarithm would be divided by it.
+pub fn is_exponent(value: f64) -> bool {
+    value.is_finite() && (value == 0.0 || value <= -1e-3)
+}
 
 /// Checks every value's range.
 pub(super) fn check(config: &Config, places: &Places) -> Result<(), ConfigError> {
     let checker = Checker { places };
     let Config { environment, policy, evaluation, checkpoint, .. } = config;
+    if config.seed > LARGEST_SEED {
+        return checker.refuse("seed", config.seed, "at most 9223372036854775807");
+    }
     if config.iterations == 0 {
         return checker.refuse("iterations", 0, "at least 1");
     }
@@ -28,9 +52,24 @@ pub(super) fn check(config: &Config, places: &Places) -> Result<(), ConfigError>
     for (index, width) in policy.hidden.iter().enumerate() {
         checker.size(&format!("policy.hidden[{index}]"), *width)?;
     }
-    checker.positive("policy.variance", policy.variance)?;
-    checker.finite("policy.log_std_bounds.min", policy.log_std_bounds.min)?;
-    checker.finite("policy.log_std_bounds.max", policy.log_std_bounds.max)?;
+    if !policy.hidden.is_empty() && policy.initialization == Initialization::Zero {
+        return checker.refuse(
+            "policy.initialization",
+            "zero",
+            "xavier-uniform: hidden layers (policy.hidden) of zeros would never move",
+        );
+    }
+    if !VARIANCES.contains(&policy.variance) {
+        return checker.refuse("policy.variance", policy.variance, "1e-30 to 1e40");
+    }
+    for (key, bound) in [
+        ("policy.log_std_bounds.min", policy.log_std_bounds.min),
+        ("policy.log_std_bounds.max", policy.log_std_bounds.max),
+    ] {
+        if !LOG_STDS.contains(&bound) {
+            return checker.refuse(key, bound, "-34.5 to 46");
+        }
+    }
     if policy.log_std_bounds.min >= policy.log_std_bounds.max {
         return checker.refuse(
             "policy.log_std_bounds.min",
@@ -67,8 +106,8 @@ fn check_algorithm(algorithm: &AlgorithmConfig, checker: &Checker<'_>) -> Result
     checker.size("algorithm.window", algorithm.window())?;
     checker.unit("algorithm.discount", algorithm.discount())?;
     if let AlgorithmConfig::RtPg(options) = algorithm {
-        if !(options.exponent.is_finite() && options.exponent <= 0.0) {
-            return checker.refuse("algorithm.exponent", options.exponent, "a number of at most 0");
+        if !is_exponent(options.exponent) {
+            return checker.refuse("algorithm.exponent", options.exponent, EXPONENTS);
         }
         checker.positive("algorithm.correction_scale", options.correction_scale)?;
         checker.unit("algorithm.lambda", options.lambda)?;
@@ -135,10 +174,6 @@ impl Checker<'_> {
         }
     }
 
-    fn finite(&self, key: &str, value: f64) -> Result<(), ConfigError> {
-        if value.is_finite() { Ok(()) } else { self.refuse(key, value, "a finite number") }
-    }
-
     fn positive(&self, key: &str, value: f64) -> Result<(), ConfigError> {
         if value.is_finite() && value > 0.0 { Ok(()) } else { self.refuse(key, value, "a number above 0") }
     }
@@ -172,13 +207,16 @@ mod tests {
             ("environment.horizon=0", "at least 1"),
             ("iterations=0", "at least 1"),
             ("threads=100000", "at most 1024"),
-            ("policy.variance=0.0", "a number above 0"),
-            ("policy.variance=nan", "a number above 0"),
+            ("policy.variance=0.0", "1e-30 to 1e40"),
+            ("policy.variance=nan", "1e-30 to 1e40"),
+            ("policy.log_std_bounds.min=-inf", "-34.5 to 46"),
+            ("policy.log_std_bounds.max=47.0", "-34.5 to 46"),
             ("policy.hidden=[32, 0]", "at least 1"),
             ("algorithm.lambda=1.5", "a number between 0 and 1"),
             ("algorithm.lambda=-0.1", "a number between 0 and 1"),
             ("algorithm.discount=nan", "a number between 0 and 1"),
-            ("algorithm.exponent=1.0", "a number of at most 0"),
+            ("algorithm.exponent=1.0", "0, or a number of at most -0.001"),
+            ("algorithm.exponent=-1e-4", "0, or a number of at most -0.001"),
             ("algorithm.confidence_delta=0.0", "a probability between 0 and 1, both excluded"),
             ("algorithm.second_moment_bound=0.5", "a number of at least 1"),
             ("algorithm.divergence_noise=-1.0", "a number of at least 0"),

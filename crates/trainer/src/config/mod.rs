@@ -15,6 +15,7 @@ use policy_nets::{Activation, Architecture, Deviation, Initialization, LogStdBou
 use serde::{Deserialize, Serialize};
 
 pub use algorithm::{AlgorithmConfig, CoefficientKind, OnPolicyConfig, PowerMeanConfig, WindowConfig};
+pub use check::{EXPONENTS, is_exponent};
 pub use error::ConfigError;
 pub(crate) use error::nearest;
 pub use load::{Source, load};

@@ -79,6 +79,16 @@ pub enum LoggedError {
         /// Number of policies.
         found: usize,
     },
+    /// A number of the estimate is beyond the range of its type.
+    #[error(
+        "the estimate is not finite: {tensor} has {value}; rewards or weights leave the range of the numbers"
+    )]
+    NotFinite {
+        /// The tensor of the result.
+        tensor: String,
+        /// The first such number in it.
+        value: f64,
+    },
 }
 
 /// A gradient estimate with everything behind it, on the host.
@@ -92,10 +102,26 @@ pub struct LoggedEstimate {
     pub diagnostics: DiagnosticsReport,
 }
 
+impl LoggedEstimate {
+    /// Refuses an estimate with a number that is not finite.
+    ///
+    /// # Errors
+    /// [`LoggedError::NotFinite`].
+    pub fn check(&self) -> Result<(), LoggedError> {
+        for (tensor, HostTensor { values, .. }) in &self.tensors {
+            if let Some(&value) = values.iter().find(|value| !value.is_finite()) {
+                return Err(LoggedError::NotFinite { tensor: tensor.clone(), value });
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Estimates the gradient at `policy` from `logged` on `device`, in the device's float type.
 ///
 /// # Errors
-/// [`LoggedError`] when policy, trajectories and options do not go together.
+/// [`LoggedError`] when policy, trajectories and options do not go together. An estimate that is not finite is none here:
+/// [`LoggedEstimate::check`].
 pub fn estimate(
     policy: &PolicyState,
     logged: &LoggedTrajectories,
@@ -152,7 +178,7 @@ pub fn estimate(
     let diagnostics = diagnostics.report();
     let vector = |values: Vec<f64>| HostTensor::new([values.len()], values);
     let mut tensors = named_gradient(policy, host(gradient));
-    let gradient_norm = tensors.values().flat_map(|tensor| &tensor.values).map(|x| x * x).sum::<f64>().sqrt();
+    let gradient_norm = norm(tensors.values().flat_map(|tensor| &tensor.values).copied());
     let per_trajectory = [logged.window, logged.batch];
     tensors.insert("log_second_moment".to_owned(), vector(host(log_second_moment)));
     tensors.insert("alpha".to_owned(), vector(diagnostics.alpha.clone()));
@@ -162,6 +188,16 @@ pub fn estimate(
     tensors
         .insert("log_prob_behaviour".to_owned(), HostTensor::new(per_trajectory, host(log_prob_behaviour)));
     Ok(LoggedEstimate { tensors, gradient_norm, diagnostics })
+}
+
+/// Euclidean norm, also of numbers whose squares leave the range.
+fn norm(values: impl Iterator<Item = f64> + Clone) -> f64 {
+    let largest = values.clone().fold(0.0, |largest: f64, value| largest.max(value.abs()));
+    if largest == 0.0 {
+        0.0
+    } else {
+        largest * values.map(|value| (value / largest).powi(2)).sum::<f64>().sqrt()
+    }
 }
 
 fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {

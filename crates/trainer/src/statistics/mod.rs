@@ -31,7 +31,7 @@ pub use error::StatisticsError;
 pub use improvement::{bootstrap_improvement, probability_of_improvement};
 pub use scores::Scores;
 pub use student::{student_t_curve, student_t_interval};
-pub use threshold::{running_mean, trajectories_to_threshold};
+pub use threshold::{mean_of_last_trajectories, running_mean, trajectories_to_threshold};
 
 #[cfg(test)]
 mod tests;

@@ -228,6 +228,8 @@ const MOST_RUNS: u32 = 100_000;
 
 /// The most trajectories of the estimate that stands for the true gradient.
 const LARGEST_REFERENCE: usize = 1_000_000_000;
+/// Trajectories of one part of the true gradient of a gradient study.
+pub(super) const REFERENCE_BATCH: usize = 500;
 
 /// Keys of a run's configuration that follow from the study.
 const DERIVED: [&str; 4] = ["seed", "iterations", "threads", "algorithm"];
@@ -294,13 +296,19 @@ impl Definition {
             (Kind::Gradient, _, Some(_)) if self.runs < 2 => {
                 refuse("runs", "is 1, expected at least 2 repetitions for a variance".to_owned())
             }
-            (Kind::Gradient, _, Some(frozen))
-                if !(2..=LARGEST_REFERENCE).contains(&frozen.reference_size) =>
+            (Kind::Gradient, _, Some(Frozen { reference_size: size, .. }))
+                if !(2..=LARGEST_REFERENCE).contains(size) =>
             {
-                refuse(
-                    "frozen.reference_size",
-                    format!("is {}, expected 2 to {LARGEST_REFERENCE}", frozen.reference_size),
-                )
+                refuse("frozen.reference_size", format!("is {size}, expected 2 to {LARGEST_REFERENCE}"))
+            }
+            (Kind::Gradient, _, Some(Frozen { reference_size: size, .. }))
+                if !size.is_multiple_of(if *size < 2 * REFERENCE_BATCH { 2 } else { REFERENCE_BATCH }) =>
+            {
+                let expected = format!(
+                    "an even number, or from {} on a multiple of {REFERENCE_BATCH}",
+                    2 * REFERENCE_BATCH
+                );
+                refuse("frozen.reference_size", format!("is {size}, expected {expected}"))
             }
             _ => Ok(()),
         }

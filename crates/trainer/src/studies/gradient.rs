@@ -62,7 +62,7 @@ pub fn measure(
 ) -> Result<Option<Vec<Samples>>, StudyError> {
     let mut all = vec![];
     for environment in 0..definition.environments.len() {
-        let frozen = Frozen::new(name, definition, environment)?;
+        let Some(frozen) = Frozen::new(name, definition, environment, stop)? else { return Ok(None) };
         let Some(truth) = frozen.truth(folder, stop, observe)? else { return Ok(None) };
         let next = AtomicUsize::new(0);
         let collected = Mutex::new(vec![]);

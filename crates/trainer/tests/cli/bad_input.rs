@@ -44,6 +44,12 @@ fn configurations() {
                 "train --set environment.name=cartpoel",
                 &["unknown environment `cartpoel`", "did you mean `cartpole`?"],
             ),
+            (
+                "train --set policy.hidden=[4]",
+                &[
+                    "preset cartpole: key `policy.initialization` is zero, expected xavier-uniform: hidden layers",
+                ],
+            ),
             ("train --set algorithm.name=rtpg", &["unknown algorithm `rtpg`", "did you mean `rt-pg`?"]),
             (
                 "train --set algorithm.name=bh --set policy.normalize_observations=true",
@@ -61,13 +67,15 @@ fn values_out_of_range() {
         ("algorithm.window=0", "at least 1"),
         ("environment.horizon=0", "at least 1"),
         ("iterations=0", "at least 1"),
-        ("policy.variance=0.0", "above 0"),
-        ("policy.variance=nan", "above 0"),
+        ("policy.variance=0.0", "1e-30 to 1e40"),
+        ("policy.variance=1e-39", "1e-30 to 1e40"),
+        ("policy.variance=nan", "1e-30 to 1e40"),
+        ("policy.log_std_bounds.min=-100.0", "-34.5 to 46"),
         ("policy.hidden=[0]", "at least 1"),
         ("algorithm.lambda=1.5", "between 0 and 1"),
         ("algorithm.lambda=-0.1", "between 0 and 1"),
         ("algorithm.lambda=nan", "between 0 and 1"),
-        ("algorithm.exponent=0.5", "at most 0"),
+        ("algorithm.exponent=0.5", "at most -0.001"),
         ("algorithm.discount=1.01", "between 0 and 1"),
         ("optimizer.learning_rate=-0.1", "above 0"),
         ("optimizer.learning_rate=nan", "above 0"),
@@ -99,7 +107,19 @@ fn arguments() {
             ("train --sed 3", &["--sed", "--seed"]),
             ("estimate --policy p", &["--trajectories"]),
             ("estimate --policy p --trajectories t --lambda 2", &["--lambda", "between 0 and 1"]),
-            ("estimate --policy p --trajectories t --exponent 1", &["--exponent", "at most 0"]),
+            (
+                "estimate --policy p --trajectories t --exponent 1",
+                &["--exponent", "0, or a number of at most -0.001"],
+            ),
+            ("estimate --policy p --trajectories t --exponent -1e-9", &["--exponent", "at most -0.001"]),
+            (
+                "estimate --policy p --trajectories t --weights miw --exponent -2",
+                &["--exponent goes with --weights mpm only"],
+            ),
+            (
+                "estimate --policy p --trajectories t --lambda 0.5",
+                &["--lambda goes with --coefficients fixed only"],
+            ),
             ("estimate --policy p --trajectories t --discount nan", &["--discount", "between 0 and 1"]),
             ("evaluate run --episodes 0", &["--episodes", "1"]),
         ],
@@ -148,7 +168,7 @@ fn folders() {
 fn what_does_not_fit_into_memory() {
     let session = Session::new();
     for setting in [
-        "policy.hidden=[16777216,16777216]",
+        "policy.hidden=[16777216,16777216] --set policy.initialization=xavier-uniform",
         "algorithm.window=16777216",
         "algorithm.batch_size=16777216",
         "environment.horizon=16777216",

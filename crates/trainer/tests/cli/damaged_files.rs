@@ -234,7 +234,6 @@ fn another_configuration_than_the_checkpoint() {
         ("batch_size = 20", "batch_size = 7", "window."),
         ("horizon = 10", "horizon = 11", "window."),
         (r#"name = "lqr""#, r#"name = "pendulum""#, "parameters"),
-        ("hidden = []", "hidden = [3]", "parameters"),
         ("bias = false", "bias = true", "parameters"),
         ("window = 2", "window = 1", "window."),
         ("window = 2", "window = 3", "window.position"),

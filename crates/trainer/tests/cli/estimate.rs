@@ -46,7 +46,12 @@ fn options(settings: &Settings) -> String {
                 Coefficients::Theoretical { second_moment, delta } => {
                     format!("theoretical --second-moment-bound {second_moment} --confidence-delta {delta}")
                 }
-                Coefficients::Fixed { lambda, .. } => format!("fixed --lambda {lambda}"),
+                Coefficients::Fixed { lambda, adaptive } => {
+                    format!(
+                        "fixed --lambda {lambda} --mixture {}",
+                        if adaptive { "adaptive" } else { "uniform" }
+                    )
+                }
             };
             let divergence = if closed_form { "closed-form" } else { "sample" };
             format!("mpm --coefficients {rule} --divergence {divergence} --exponent {exponent}")
@@ -211,6 +216,7 @@ fn other_coefficients_and_exponents() {
         Coefficients::Theoretical { second_moment: 1000.0, delta: 0.1 },
         Coefficients::Fixed { lambda: 0.0, adaptive: false },
         Coefficients::Fixed { lambda: 0.4, adaptive: false },
+        Coefficients::Fixed { lambda: 0.4, adaptive: true },
         Coefficients::Fixed { lambda: 1.0, adaptive: false },
     ];
     for rule in rules {
@@ -235,6 +241,30 @@ fn unequal_deviations_and_infinite_second_moments() {
     for deviation_shift in [DeviationShift::Slight, DeviationShift::Infinite] {
         assert_all_agree(&Recipe { deviation_shift, ..Recipe::default() }, 9..11);
     }
-    let alone = Recipe { window: 1, deviation_shift: DeviationShift::Infinite, ..Recipe::default() };
-    assert_agrees(&alone.problem(1), &RT_PG, false);
+    for window in [1, 5] {
+        let recipe = Recipe { window, deviation_shift: DeviationShift::AllInfinite, ..Recipe::default() };
+        assert_agrees(&recipe.problem(1), &RT_PG, false);
+    }
+}
+
+#[test]
+fn an_estimate_that_is_not_finite_is_told() {
+    let session = Session::new();
+    let problem = Recipe::default().problem(1);
+    session.write("policy.safetensors", tensors::policy_file(&problem.target));
+    let mut logged = tensors::trajectories(&problem);
+    let shape = [problem.window(), problem.batch(), problem.horizon];
+    let rewards = |value: f64| f64s(&shape, &vec![value; shape.iter().product()]);
+    let files = "--policy policy.safetensors --trajectories logged.safetensors --out estimate.safetensors";
+    // The gradient is in the range, and the squares of its components are not.
+    logged.insert("rewards".to_owned(), rewards(1e200));
+    session.write("logged.safetensors", tensors::file(&logged, &[]));
+    let printed = session.succeed(&format!("estimate {files}"));
+    assert!(printed.contains("e200") || printed.contains("e201") || printed.contains("e199"), "{printed}");
+    logged.insert("rewards".to_owned(), rewards(1e308));
+    session.write("logged.safetensors", tensors::file(&logged, &[]));
+    std::fs::remove_file(session.path("estimate.safetensors")).unwrap();
+    let message = session.fails(&format!("estimate {files}"), 1);
+    assert!(message.contains("the estimate is not finite: gradient."), "{message}");
+    assert!(!session.path("estimate.safetensors").exists());
 }

@@ -109,7 +109,8 @@ fn an_interrupted_run_is_complete_and_goes_on() {
 fn a_run_in_two_parts_is_the_run_in_one() {
     let session = Session::new();
     for (index, options) in [
-        "--set policy.normalize_observations=true --set policy.learn_variance=true --set policy.hidden=[5]",
+        "--set policy.normalize_observations=true --set policy.learn_variance=true --set policy.hidden=[5] \
+         --set policy.initialization=xavier-uniform",
         "--set optimizer.name=constant --set optimizer.learning_rate=1e-5 --set algorithm.name=gpomdp --set algorithm.baseline=none",
         "--set algorithm.name=miw --set algorithm.window=3",
         "--set algorithm.divergence=sample --set algorithm.exponent=-0.5 --set evaluation.interval=0",
@@ -122,6 +123,8 @@ fn a_run_in_two_parts_is_the_run_in_one() {
         session.succeed(&format!("train {common} --set iterations=9 --out {whole}"));
         session.succeed(&format!("train {common} --set iterations=4 --out {parts}"));
         session.succeed(&format!("train --resume {parts} --set iterations=9"));
+        let refused = session.refused(&format!("train --resume {parts} --set iterations=8"));
+        assert!(refused.contains("has made 9 already"), "{refused}");
         if options.contains("interval=0") {
             assert_equal_runs(&session, &whole, &parts);
         } else {

@@ -162,7 +162,7 @@ fn a_folder_has_one_writer_at_a_time() {
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(session.path("run/run.lock").exists());
-    session.succeed("train --resume run --set iterations=1");
+    session.succeed("train --resume run --set iterations=2000");
     assert!(!session.path("run/run.lock").exists());
 }
 

@@ -74,17 +74,29 @@ fn censored_runs_move_only_what_depends_on_them() {
 fn thresholds_need_a_full_window() {
     let trajectories = [10, 20, 30, 40, 50];
     let returns = [200.0, 0.0, 100.0, 200.0, 200.0];
-    let reached = |width, threshold| trajectories_to_threshold(&trajectories, &returns, width, threshold);
-    assert_eq!(reached(1, 195.0), Ok(Some(10)));
-    assert_eq!(reached(2, 195.0), Ok(Some(50)));
-    assert_eq!(reached(2, 150.0), Ok(Some(40)), "reached is at least the threshold");
-    assert_eq!(reached(3, 195.0), Ok(None));
-    assert_eq!(reached(6, 0.0), Ok(None));
+    let reached = |window, threshold| trajectories_to_threshold(&trajectories, &returns, window, threshold);
+    assert_eq!(reached(10, 195.0), Ok(Some(10)));
+    assert_eq!(reached(20, 195.0), Ok(Some(50)));
+    assert_eq!(reached(20, 150.0), Ok(Some(40)), "reached is at least the threshold");
+    assert_eq!(reached(30, 195.0), Ok(None));
+    assert_eq!(reached(60, 0.0), Ok(None));
+    assert_eq!(reached(15, 133.0), Ok(Some(40)), "half of the batch before: (10 200 + 5 100) / 15 is 166.7");
     assert_eq!(reached(0, 0.0), Err(StatisticsError::EmptyWindow));
     let diverged = trajectories_to_threshold(&[1, 2, 3], &[f64::NAN, 5.0, 5.0], 2, 5.0);
     assert_eq!(diverged, Ok(Some(3)), "the missing value ends with its window");
     let error = trajectories_to_threshold(&[1, 2], &[1.0], 1, 0.0);
     assert_eq!(error, Err(StatisticsError::Length { found: 1, expected: 2 }));
+}
+
+#[test]
+fn windows_count_trajectories_and_not_iterations() {
+    // A large batch, and small ones after it.
+    let (trajectories, returns) = ([50, 55, 60, 110], [10.0, 100.0, 50.0, 30.0]);
+    let means = mean_of_last_trajectories(&trajectories, &returns, 20);
+    assert_eq!(means, [10.0, (15.0 * 10.0 + 5.0 * 100.0) / 20.0, (10.0 * 10.0 + 5.0 * 150.0) / 20.0, 30.0]);
+    let means = mean_of_last_trajectories(&trajectories, &returns, 55);
+    assert!(means[0].is_nan() && means[1] == (50.0 * 10.0 + 5.0 * 100.0) / 55.0, "{means:?}");
+    assert!(mean_of_last_trajectories(&trajectories, &returns, 0).iter().all(|mean| mean.is_nan()));
 }
 
 #[test]

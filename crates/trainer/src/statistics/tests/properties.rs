@@ -94,7 +94,7 @@ proptest! {
 
     #[test]
     fn a_higher_threshold_is_never_reached_earlier(
-        returns in prop::collection::vec(0.0..200.0, 1..50), width in 1_usize..8, low in 0.0..200.0, step in 0.0..50.0,
+        returns in prop::collection::vec(0.0..200.0, 1..50), width in 1_u64..8, low in 0.0..200.0, step in 0.0..50.0,
     ) {
         let trajectories: Vec<u64> = (1..=returns.len() as u64).collect();
         let reached = |threshold| {
@@ -102,7 +102,7 @@ proptest! {
             count.unwrap_or(u64::MAX)
         };
         prop_assert!(reached(low) <= reached(low + step));
-        prop_assert!(reached(low) >= width as u64);
+        prop_assert!(reached(low) >= width);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Taking and keeping gradient estimates.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use environments::registry;
@@ -14,13 +15,12 @@ use crate::phases::Phases;
 use crate::random::Streams;
 use crate::sampler::Sampler;
 use crate::studies::Entry;
+use crate::studies::definition::REFERENCE_BATCH;
 use crate::studies::plan::{configuration, hexadecimal, run_seed, slug};
 use crate::threads::Threads;
 use crate::training::{TrainError, Trainer};
 use crate::trajectories::BatchShape;
 
-/// Trajectories of one part of the true gradient.
-const TRUTH_BATCH: usize = 500;
 /// Number of the first seed of the true gradient; those of repetitions begin at 0.
 const TRUTH_SEED: u32 = 1 << 31;
 
@@ -47,6 +47,7 @@ fn algorithm(
     let place = format!("study {name}");
     let config = configuration(&place, definition, environment, Some(entry), definition.seed, 1)?.algorithm;
     let Entry { label, age, .. } = &definition.algorithm[entry];
+    let iterations = definition.frozen.as_ref().map_or(0, |frozen| frozen.iterations);
     let refuse = |reason: String| {
         let place = format!("{place}, algorithm `{label}`");
         Err(StudyError::Value { place, key: "age".to_owned(), reason })
@@ -56,10 +57,18 @@ fn algorithm(
             Some(_) => {
                 refuse(format!("does not go with algorithm `{}`, which has no large batches", config.name()))
             }
+            None if config.window() > iterations as usize + 1 => {
+                let place = format!("{place}, algorithm `{label}`");
+                let reason = format!(
+                    "is {}, expected at most {}, the parameters that there are after frozen.iterations = {iterations}",
+                    config.window(),
+                    iterations + 1
+                );
+                Err(StudyError::Value { place, key: "window".to_owned(), reason })
+            }
             None => Ok((config.clone(), config.window())),
         };
     }
-    let iterations = definition.frozen.as_ref().map_or(0, |frozen| frozen.iterations);
     match age.unwrap_or(1) {
         age if age > iterations => {
             refuse(format!("is {age}, expected at most frozen.iterations, which is {iterations}"))
@@ -88,12 +97,13 @@ pub(super) fn cost(name: &str, definition: &Definition, environment: usize) -> R
 }
 
 impl<'a> Frozen<'a> {
-    /// Trains, and keeps the parameters of the last iterations.
+    /// Trains, and keeps the parameters of the last iterations; `None` when stopped.
     pub(super) fn new(
         name: &'a str,
         definition: &'a Definition,
         environment: usize,
-    ) -> Result<Self, StudyError> {
+        stop: &AtomicBool,
+    ) -> Result<Option<Self>, StudyError> {
         let iterations = definition.frozen.as_ref().map_or(0, |frozen| frozen.iterations);
         let place = format!("study {name}");
         let config =
@@ -108,15 +118,21 @@ impl<'a> Frozen<'a> {
             longest = longest.max(algorithm(name, definition, environment, entry)?.1);
         }
         let mut trainer = Trainer::new(&config, &device).map_err(run)?;
-        let mut path = vec![trainer.policy().clone()];
+        let mut path = VecDeque::from([trainer.policy().clone()]);
         for _ in 0..iterations {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
             trainer.step().map_err(run)?;
-            path.push(trainer.policy().clone());
+            if path.len() == longest {
+                path.pop_front();
+            }
+            path.push_back(trainer.policy().clone());
         }
-        path.drain(..path.len().saturating_sub(longest));
         let entry = registry::find(&config.environment.name).map_err(|error| run(error.into()))?;
         let horizon = config.environment.horizon.unwrap_or(entry.horizon);
-        Ok(Self { name, definition, environment, config, entry, horizon, device, path })
+        let path = path.into();
+        Ok(Some(Self { name, definition, environment, config, entry, horizon, device, path }))
     }
 
     /// The on-policy estimate from many trajectories; `None` when stopped.
@@ -128,7 +144,7 @@ impl<'a> Frozen<'a> {
     ) -> Result<Option<Truth>, StudyError> {
         let size = self.definition.frozen.as_ref().map_or(0, |frozen| frozen.reference_size);
         let discount = self.config.algorithm.discount();
-        let batch_size = TRUTH_BATCH.min(size / 2).max(1);
+        let batch_size = REFERENCE_BATCH.min(size / 2).max(1);
         let gpomdp = OnPolicyConfig { batch_size, discount, ..OnPolicyConfig::default() };
         let config = AlgorithmConfig::Gpomdp(gpomdp);
         let parts = (size / batch_size) as u32;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::metrics::MetricsRow;
 use crate::run::Summary;
-use crate::statistics::{area_under_curve, mean, running_mean, trajectories_to_threshold};
+use crate::statistics::{area_under_curve, mean, mean_of_last_trajectories, trajectories_to_threshold};
 use crate::studies::{Horizontal, Plan, PlannedRun, StudyError, StudyFolder};
 
 /// One finished run.
@@ -16,8 +16,8 @@ pub struct Curve<'a> {
     pub rows: Vec<MetricsRow>,
     /// Why it ended before its last iteration, when it did.
     pub failure: Option<String>,
-    /// Iterations whose returns are averaged.
-    pub width: usize,
+    /// Trajectories whose returns are averaged: as many as the study says, or a whole run where that is shorter.
+    pub smoothing: u64,
     /// Bytes that the run was reckoned to need, and the most that its process had; what is not known is `None`.
     pub memory: (Option<u64>, Option<u64>),
 }
@@ -29,10 +29,8 @@ pub struct Curve<'a> {
 pub fn curves<'a>(plan: &'a Plan, folder: &StudyFolder) -> Result<Vec<Curve<'a>>, StudyError> {
     let finished = plan.runs.iter().filter_map(|run| Some((run, folder.finished(run)?)));
     let curves = finished.filter(|(_, (rows, _))| !rows.is_empty()).map(|(run, (rows, completion))| {
-        let batch = run.trajectories() as f64 / f64::from(run.config.iterations);
-        let width = (plan.definition.smoothing as f64 / batch).round().max(1.0) as usize;
-        let width = width.min(rows.len());
-        Curve { run, width, rows, failure: completion.failure, memory: memory(&folder.run(run)) }
+        let smoothing = plan.definition.smoothing.min(run.trajectories());
+        Curve { run, smoothing, rows, failure: completion.failure, memory: memory(&folder.run(run)) }
     });
     Ok(curves.collect())
 }
@@ -56,9 +54,13 @@ impl Curve<'_> {
         self.rows.iter().map(|row| row.trajectories_total).collect()
     }
 
-    /// Mean return over the last tenth of the iterations, or over the smoothing width where that is longer.
+    /// Mean return over the last tenth of the iterations, or over those of the last [`smoothing`](Self::smoothing)
+    /// trajectories where they are more.
     pub fn final_return(&self) -> f64 {
-        let count = (self.rows.len() / 10).max(self.width);
+        let totals = self.trajectories();
+        let start = totals.last().map_or(0, |total| total.saturating_sub(self.smoothing));
+        let smoothed = totals.iter().filter(|total| **total > start).count();
+        let count = (self.rows.len() / 10).max(smoothed);
         mean(&self.returns()[self.rows.len() - count..])
     }
 
@@ -76,7 +78,7 @@ impl Curve<'_> {
     /// # Errors
     /// Never for the rows of a run; the statistic's own contract.
     pub fn to_threshold(&self, threshold: f64) -> Result<Option<u64>, StudyError> {
-        Ok(trajectories_to_threshold(&self.trajectories(), &self.returns(), self.width, threshold)?)
+        Ok(trajectories_to_threshold(&self.trajectories(), &self.returns(), self.smoothing, threshold)?)
     }
 
     /// Seconds of all iterations.
@@ -91,9 +93,12 @@ impl Curve<'_> {
             Horizontal::Trajectories => row.trajectories_total as f64,
             Horizontal::Seconds => row.seconds_total,
         };
-        let first = self.width - 1;
+        let totals = self.trajectories();
+        // A failed run may be shorter than a window.
+        let window = totals.last().map_or(self.smoothing, |total| self.smoothing.min(*total));
+        let first = totals.iter().position(|total| *total >= window).unwrap_or_default();
         let mut x: Vec<f64> = self.rows[first..].iter().map(position).collect();
-        let mut y = running_mean(&self.returns(), self.width).split_off(first);
+        let mut y = mean_of_last_trajectories(&totals, &self.returns(), window).split_off(first);
         if self.failure.is_some()
             && let (Some(&last), Some(&end)) = (y.last(), x.last())
         {
