@@ -197,6 +197,14 @@ fn read_layers(
         }
         layer += 1;
     }
+    let is_read = |name: &str| {
+        let number = name.strip_prefix("mean.").and_then(|rest| rest.split('.').next());
+        number.is_none_or(|number| number.parse::<usize>().is_ok_and(|number| number < layer))
+    };
+    if let Some(name) = file.names().into_iter().find(|name| !is_read(name)) {
+        let reason = format!("there is a tensor `{name}`, but no `mean.{layer}.weight`");
+        return Err(invalid(file.path(), reason));
+    }
     let hidden = sizes[1..sizes.len() - 1].to_vec();
     if let Some(description) = description.filter(|description| description.hidden != hidden) {
         return Err(invalid(

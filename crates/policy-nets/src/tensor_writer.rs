@@ -138,6 +138,10 @@ pub fn replace(path: &Path, bytes: &[u8], previous: Option<&Path>) -> Result<()>
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
+    // A name that a rename would take away from a device or a pipe.
+    if path.symlink_metadata().is_ok_and(|metadata| !metadata.is_file() && !metadata.is_symlink()) {
+        return Err(named(Error::new(ErrorKind::InvalidInput, "there is something that is no regular file")));
+    }
     let mut builder = tempfile::Builder::new();
     builder.prefix(TEMPORARY_PREFIX);
     // As any new file, less what the process's mask takes away; temporary files would be private.
@@ -185,6 +189,9 @@ mod tests {
         write_atomically(&path, b"two").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        std::fs::create_dir(folder.path().join("folder")).unwrap();
+        let error = write_atomically(&folder.path().join("folder"), b"").unwrap_err().to_string();
+        assert!(error.contains("no regular file"), "{error}");
         let error = write_atomically(&folder.path().join("absent/file"), b"").unwrap_err().to_string();
         assert!(error.contains("absent"), "{error}");
     }

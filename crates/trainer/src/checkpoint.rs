@@ -36,6 +36,9 @@ pub struct Progress {
     /// Environment and algorithm.
     #[serde(default)]
     pub subject: Option<[String; 2]>,
+    /// The configuration as TOML, without the keys that may change.
+    #[serde(default)]
+    pub configuration: Option<String>,
     /// SHA-256 of `metrics.csv` up to this iteration, in hexadecimal digits.
     #[serde(default)]
     pub metrics: Option<String>,

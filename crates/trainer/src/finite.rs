@@ -85,6 +85,8 @@ pub enum Quantity {
     },
     /// The Euclidean norm of the gradient.
     GradientNorm,
+    /// The square of that norm, in the single precision in which optimisers keep squares.
+    SquaredNorm,
     /// A parameter after the update.
     Parameter {
         /// Index in the flat vector.
@@ -128,6 +130,7 @@ impl fmt::Display for Quantity {
             }
             Self::Gradient { component } => write!(formatter, "component {component} of the gradient"),
             Self::GradientNorm => write!(formatter, "the norm of the gradient"),
+            Self::SquaredNorm => write!(formatter, "the squared norm of the gradient"),
             Self::Parameter { index } => write!(formatter, "parameter {index} after the update"),
             Self::Evaluation => write!(formatter, "the mean return of the evaluation"),
         }
@@ -317,7 +320,9 @@ impl Readings {
     /// # Errors
     /// The first bad number.
     pub fn check(&self, gradient: impl FnOnce() -> Vec<f64>) -> Result<(), BadNumber> {
-        if self.values.iter().all(|value| value.is_finite()) {
+        // Optimisers keep squares of the gradient in single precision.
+        let norm_overflows = self.gradient_norm().powi(2) > f64::from(f32::MAX);
+        if !norm_overflows && self.values.iter().all(|value| value.is_finite()) {
             return Ok(());
         }
         let bad = |quantity: Quantity, value: f64| Err(BadNumber { quantity, value });
@@ -350,6 +355,9 @@ impl Readings {
                 Some((component, value)) => bad(Quantity::Gradient { component }, value),
                 None => bad(Quantity::GradientNorm, self.gradient_norm()),
             };
+        }
+        if norm_overflows {
+            return bad(Quantity::SquaredNorm, f64::INFINITY);
         }
         match place(parameters) {
             Some((index, value)) => bad(Quantity::Parameter { index }, value),
@@ -413,6 +421,9 @@ mod tests {
     #[test]
     fn the_first_bad_number_of_an_estimate_is_named() {
         readings(|_| ()).unwrap();
+        readings(|values| values[12] = 3e38).unwrap();
+        let square = readings(|values| values[12] = 4e38).unwrap_err();
+        assert_eq!((square.quantity, square.value), (Quantity::SquaredNorm, f64::INFINITY));
         for (places, expected) in [
             (&[15 + 4, 21, 12][..], Quantity::LogRatio { age: 1, trajectory: 1 }),
             (&[21 + 2, 12, 3], Quantity::Weight { age: 0, trajectory: 2 }),

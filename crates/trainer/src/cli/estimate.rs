@@ -152,6 +152,15 @@ fn exponent(text: &str) -> Result<f64, String> {
 /// Estimates, prints the diagnostics, and writes the estimate.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     refuse_idle_options(arguments)?;
+    if let Some(out) = arguments.out.as_ref().and_then(|out| out.canonicalize().ok()) {
+        let inputs = [&arguments.policy, &arguments.trajectories].into_iter().chain(&arguments.policies);
+        if inputs.filter_map(|input| input.canonicalize().ok()).any(|input| input == out) {
+            return Err(Failure::input(anyhow::anyhow!(
+                "--out {} is a file that the estimate is made from; name another",
+                out.display()
+            )));
+        }
+    }
     let policy = PolicyState::load(&arguments.policy).map_err(Failure::input)?;
     let logged = LoggedTrajectories::load(&arguments.trajectories).map_err(Failure::input)?;
     let options = LoggedOptions {

@@ -37,7 +37,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "NAME")]
     environment: Option<String>,
     /// Steps after which an episode is cut off; without it the run's or the environment's own
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1 << 24))]
     horizon: Option<u32>,
     /// Draw the first episode as an animated GIF
     #[arg(long, value_name = "FILE")]
@@ -56,6 +56,7 @@ struct Subject {
 /// Runs the episodes and prints their returns.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let subject = subject(arguments)?;
+    arguments.gif.as_deref().map_or(Ok(()), check_target)?;
     let policy = PolicyState::load(&subject.path).map_err(Failure::input)?;
     let entry = registry::find(&subject.environment).map_err(Failure::input)?;
     let sizes = (policy.architecture.observation_size, policy.architecture.action_size);
@@ -91,6 +92,21 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         }
     }
     Ok(())
+}
+
+/// Refuses to draw over anything but a picture of this kind.
+fn check_target(path: &Path) -> Result<(), Failure> {
+    if path.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    let is_gif = path.is_file() && fs_err::read(path).is_ok_and(|bytes| bytes.starts_with(b"GIF8"));
+    if is_gif {
+        return Ok(());
+    }
+    Err(Failure::input(anyhow::anyhow!(
+        "--gif {}: there is something that is no GIF; name another file",
+        path.display()
+    )))
 }
 
 /// The random streams of evaluations outside a run are keyed with this iteration.

@@ -13,6 +13,7 @@ mod train;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -99,8 +100,13 @@ pub(crate) fn main() -> ExitCode {
         Err(error) => return fail(&anyhow::anyhow!(one_line(&error.to_string())), 2),
     };
     silence_panics();
+    #[cfg(unix)]
+    ignore_file_size_signal();
     match panics::catch(|| run(arguments.command)) {
-        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Ok(())) => match UNPRINTED.get() {
+            None => ExitCode::SUCCESS,
+            Some(error) => fail(&anyhow::anyhow!("standard output could not be written: {error}"), 1),
+        },
         Ok(Err(Failure::Input(error))) => fail(&error, 2),
         Ok(Err(Failure::Run(error))) => fail(&error, 1),
         Ok(Err(Failure::Stopped)) => ExitCode::from(130),
@@ -141,6 +147,17 @@ fn silence_panics() {
     }
 }
 
+/// Where the size of files is limited (`ulimit -f`), a write then fails as on a full disk, and a run saves what it has.
+#[cfg(unix)]
+#[expect(unsafe_code, reason = "the system's interface to signals")]
+fn ignore_file_size_signal() {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    // SAFETY: no code runs in the signal's place.
+    if let Err(error) = unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) } {
+        tracing::debug!("SIGXFSZ is not ignored: {error}");
+    }
+}
+
 /// What clap answers to a command without its arguments: the help, on standard error.
 const HELP_INSTEAD: ErrorKind = ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
 
@@ -175,8 +192,16 @@ pub(crate) fn print_message(line: impl std::fmt::Display) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// Prints a line on standard output; a closed pipe is no error.
+/// Why something that belongs on standard output is not there.
+static UNPRINTED: OnceLock<String> = OnceLock::new();
+
+/// Prints a line on standard output; a closed pipe is no error, a full disk is one at the end.
 pub(crate) fn print_line(line: impl std::fmt::Display) {
     use std::io::Write;
-    let _ = writeln!(std::io::stdout(), "{line}");
+    let mut output = std::io::stdout();
+    if let Err(error) = writeln!(output, "{line}").and_then(|()| output.flush())
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        UNPRINTED.get_or_init(|| error.to_string());
+    }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use trainer::device;
 use trainer::studies::{
     self, Definition, Event, Execution, Kind, Plan, StudyError, StudyFolder, Workers, gradient, manifest,
 };
@@ -79,6 +80,10 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         Kind::Training => asked.runs.iter().map(studies::PlannedRun::trajectories).sum(),
         Kind::Gradient => gradient::trajectories(&name, &definition).map_err(failure)?,
     };
+    // Before there is a folder of a study that cannot be made.
+    if let Some(run) = asked.runs.first() {
+        device::select(&run.config.device).map_err(Failure::input)?;
+    }
     let out = arguments.out.clone().unwrap_or_else(|| Path::new("studies").join(&name));
     let folder = StudyFolder::open(&out, &definition).map_err(Failure::input)?;
     manifest::write(&folder, &plan).map_err(failure)?;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use trainer::config::{Source, load};
+use trainer::config::{RESUMABLE, Source, load};
 use trainer::device::{self, DeviceChoice, SelectedDevice};
 use trainer::folder_lock::LockError;
 use trainer::run::{Ending, FINAL_ITERATIONS, Run, Summary};
@@ -92,9 +92,6 @@ fn resume(path: &Path, overrides: &[String]) -> Result<Run, Failure> {
     announce(&device, &run);
     Ok(run)
 }
-
-/// Keys that may change when a run goes on: the others would make it another run.
-const RESUMABLE: [&str; 6] = ["iterations", "threads", "device", "kernels", "bad_batches", "checkpoint"];
 
 fn check_resumable(overrides: &[String]) -> Result<(), Failure> {
     for text in overrides {

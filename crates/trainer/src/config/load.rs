@@ -142,6 +142,7 @@ pub(crate) fn parse_overrides(overrides: &[String]) -> Result<Table, ConfigError
         // A bare word is a string: --set device=cpu.
         let value = toml::from_str::<Table>(&format!("value = {value}"))
             .ok()
+            .filter(|table| table.len() == 1)
             .and_then(|mut table| table.remove("value"))
             .unwrap_or_else(|| Value::String(value.to_owned()));
         let nested = key
@@ -241,7 +242,21 @@ fn default_iterations() -> u32 {
     1000
 }
 
+/// Keys that are tables; a list would be taken for one by its order.
+const TABLES: [&str; 7] =
+    ["environment", "policy", "policy.log_std_bounds", "algorithm", "optimizer", "evaluation", "checkpoint"];
+
 fn deserialize(table: Table, places: &Places) -> Result<Config, ConfigError> {
+    for key in TABLES {
+        let mut parts = key.split('.');
+        let first = parts.next().and_then(|part| table.get(part));
+        if let Some(value) = parts.fold(first, |value, part| value.and_then(|value| value.get(part)))
+            && !value.is_table()
+        {
+            let reason = format!("invalid type: {}, expected a table", value.type_str());
+            return Err(ConfigError::Type { place: places.of(key), key: key.to_owned(), reason });
+        }
+    }
     let plain: Plain = from_table(table, "", places)?;
     Ok(Config {
         seed: plain.seed,

@@ -27,6 +27,9 @@ pub use variance_reduction::{
 
 use crate::device::DeviceChoice;
 
+/// Keys that may change when a run goes on: the others would make it another run.
+pub const RESUMABLE: [&str; 6] = ["iterations", "threads", "device", "kernels", "bad_batches", "checkpoint"];
+
 /// The configuration of a run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Config {

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use policy_nets::tensor_file::HostTensor;
 use policy_nets::{GaussianPolicy, Normalizer, PolicyState};
+use toml::{Table, Value};
 
 use super::{TrainError, Trainer};
 use crate::algorithms::Restore;
 use crate::checkpoint::{Checkpoint, Progress};
+use crate::config::RESUMABLE;
 
 impl Trainer {
     /// Everything that the run needs to go on exactly.
@@ -23,8 +25,19 @@ impl Trainer {
         if !self.progress.memory_empty {
             self.algorithm.save(&mut tensors);
         }
-        let progress = Progress { subject: Some(self.subject()), ..self.progress.clone() };
+        let progress = Progress {
+            subject: Some(self.subject()),
+            configuration: Some(self.lasting_configuration().to_string()),
+            ..self.progress.clone()
+        };
         Checkpoint { progress, tensors }
+    }
+
+    /// What of the configuration stays as it is when the run goes on.
+    fn lasting_configuration(&self) -> Table {
+        let mut table = Table::try_from(&self.config).unwrap_or_default();
+        table.retain(|key, _| !RESUMABLE.contains(&key));
+        table
     }
 
     fn updates(&self) -> u32 {
@@ -59,15 +72,28 @@ impl Trainer {
         if !self.progress.memory_empty {
             self.algorithm.restore(&mut read).map_err(mismatch)?;
         }
-        match &self.progress.subject {
-            Some(found) if *found != self.subject() => {
-                let ([environment, algorithm], [own_environment, own_algorithm]) = (found, self.subject());
-                Err(TrainError::Mismatch(format!(
-                    "it is of `{algorithm}` on `{environment}`, not of `{own_algorithm}` on `{own_environment}`"
-                )))
-            }
-            _ => Ok(()),
+        if let Some(found) = &self.progress.subject
+            && *found != self.subject()
+        {
+            let ([environment, algorithm], [own_environment, own_algorithm]) = (found, self.subject());
+            return Err(TrainError::Mismatch(format!(
+                "it is of `{algorithm}` on `{environment}`, not of `{own_algorithm}` on `{own_environment}`"
+            )));
         }
+        if let Some(Ok(found)) = checkpoint.progress.configuration.as_deref().map(str::parse::<Table>)
+            && let Some((key, found, own)) = difference(&found, &self.lasting_configuration())
+        {
+            let [found, own] = [found, own].map(|value| match value {
+                Value::Float(number) => format!("{number:?}"),
+                other => other.to_string(),
+            });
+            tracing::warn!(
+                "the configuration was changed: `{key}` is {own}, and up to iteration {} it was {found}; the run goes on \
+                 with the new value",
+                checkpoint.progress.iteration
+            );
+        }
+        Ok(())
     }
 
     /// The policy that [`save_policy`] saved under a prefix.
@@ -83,6 +109,17 @@ impl Trainer {
         }
         Ok(state)
     }
+}
+
+/// The first dotted key that both tables have with another value, and the two values. What one of them does not have is a
+/// default of another version of the program.
+fn difference(left: &Table, right: &Table) -> Option<(String, Value, Value)> {
+    left.iter().find_map(|(key, left)| match (left, right.get(key)?) {
+        (Value::Table(left), Value::Table(right)) => {
+            difference(left, right).map(|(inner, left, right)| (format!("{key}.{inner}"), left, right))
+        }
+        (left, right) => (left != right).then(|| (key.clone(), left.clone(), right.clone())),
+    })
 }
 
 /// Adds a policy's flat parameters and the moments of its normaliser to a checkpoint.

@@ -44,6 +44,8 @@ fn configurations() {
                 "train --set environment.name=cartpoel",
                 &["unknown environment `cartpoel`", "did you mean `cartpole`?"],
             ),
+            ("train --set environment=[\"cartpole\",5]", &["`environment`", "array, expected a table"]),
+            ("train --set checkpoint=[1,2]", &["--set: key `checkpoint`", "expected a table"]),
             (
                 "train --set policy.hidden=[4]",
                 &[

@@ -128,3 +128,29 @@ fn a_closed_standard_error_does_not_end_a_run() {
     drop(child.stderr.take());
     assert_eq!(child.wait().unwrap().code(), Some(2));
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn output_that_cannot_be_written_is_told() {
+    let session = Session::new();
+    for command in ["list", "devices", "completions bash"] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = session.command(command).stdout(full).output().unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{command}: {error}");
+        assert!(error.starts_with("error: standard output could not be written: "), "{command}: {error}");
+    }
+}
+
+#[test]
+fn files_of_another_kind_are_not_drawn_over() {
+    let session = Session::new();
+    session.run_lqr("run", "");
+    let config = std::fs::read(session.path("run/config.toml")).unwrap();
+    let error = session.refused("evaluate run --episodes 1 --gif run/config.toml");
+    assert!(error.contains("no GIF"), "{error}");
+    assert_eq!(std::fs::read(session.path("run/config.toml")).unwrap(), config);
+    for _ in 0..2 {
+        session.succeed("evaluate run --episodes 1 --gif first.gif");
+    }
+}

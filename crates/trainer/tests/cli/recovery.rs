@@ -236,7 +236,7 @@ fn a_write_that_fails_leaves_whole_files() {
                    --set evaluation.interval=0 --set checkpoint.iterations=1";
     session.succeed(&format!("train lqr --out whole {options}"));
     // In blocks of 512 bytes: a batch takes 20 * 10 * 7 numbers of 8 bytes.
-    let script = format!("trap '' XFSZ; ulimit -f 80; exec $RTPG train lqr --out run {options}");
+    let script = format!("ulimit -f 80; exec $RTPG train lqr --out run {options}");
     let output = shell(&session, &[], &script);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let error = String::from_utf8(output.stderr).unwrap();
@@ -295,4 +295,20 @@ fn a_run_on_a_full_disk_is_rescued_elsewhere() {
     assert!(last.ends_with(&format!("rtpg train --resume {}", rescued.display())), "{error}");
     session.succeed("train --resume temporary/run-rescued");
     assert_eq!(session.metrics("temporary/run-rescued"), session.metrics("whole"));
+}
+
+/// A run may go on with another value, such as a smaller learning rate after it diverged; it says so.
+#[test]
+fn a_changed_configuration_is_told() {
+    let session = Session::new();
+    session.run_lqr("run", "");
+    session.edit_config("run", "learning_rate = 0.01", "learning_rate = 1e-5");
+    let output = session.run("train --resume run --set iterations=4");
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{error}");
+    let expected = "`optimizer.learning_rate` is 1e-5, and up to iteration 3 it was 0.01; the run goes on";
+    assert!(error.contains(expected), "{error}");
+    let output = session.run("train --resume run --set iterations=5");
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && !error.contains("learning_rate"), "{error}");
 }
