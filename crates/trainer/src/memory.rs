@@ -4,14 +4,15 @@ use std::fmt;
 
 use environments::{cart_pole, linear_quadratic, mountain_car, pendulum};
 use policy_nets::Architecture;
-use policy_nets::fused::SWEEP_BYTES;
+use policy_nets::fused::{FusedNetwork, SWEEP_BYTES};
 
 use crate::trajectories::BatchShape;
 
 /// Bytes that a run needs at most, by part: in the memory of this machine, but for [`device`](Self::device).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MemoryNeed {
-    /// The program itself, 96 bytes for each parameter (copies, moments, gradients), and what every environment takes.
+    /// The program itself, 96 bytes for each parameter (copies, moments, gradients), what every environment takes, and the
+    /// threads' own memory where it is more than a little.
     pub program: f64,
     /// The window: `omega N T (O + 2 A + 2)` numbers of 4 bytes.
     pub window: f64,
@@ -28,6 +29,9 @@ pub struct MemoryNeed {
 
 /// What the program takes before it holds a trajectory (measured: docs/reliability.md).
 const PROGRAM: f64 = 24.0 * 1_048_576.0;
+/// Of that, what is there for threads.
+const THREADS: f64 = 2.0 * 1_048_576.0;
+const THREAD: f64 = 16.0 * 1024.0;
 const PARAMETER: f64 = 96.0;
 const COMPUTED_ENVIRONMENT: f64 = 1024.0;
 const SIMULATED_ENVIRONMENT: f64 = 160.0 * 1024.0;
@@ -64,6 +68,16 @@ impl MemoryNeed {
             checkpoint: numbers * 16.0,
             device: 0.0,
         }
+    }
+
+    /// The same with `threads` threads, each with the activations of a block of samples for what it works on: as many of them
+    /// as there are trajectories in a batch, in an evaluation, and in the window.
+    #[must_use]
+    pub fn with_threads(self, threads: usize, trajectories: [usize; 3], architecture: &Architecture) -> Self {
+        let users: usize = trajectories.iter().map(|count| threads.min(*count)).sum();
+        let scratch = users as f64 * FusedNetwork::scratch_bytes(architecture);
+        let beyond = (threads as f64 * THREAD + scratch - THREADS).max(0.0);
+        Self { program: self.program + beyond, ..self }
     }
 
     /// The same with the window and the estimator in the memory of a GPU.
@@ -182,6 +196,10 @@ mod tests {
         assert_eq!(need.program, PROGRAM + 96.0 * 1760.0 + 50.0 * SIMULATED_ENVIRONMENT);
         assert_eq!(need.batches, 5_000.0 * 124.0);
         assert_eq!(need.estimator, 320.0 * 1760.0 * 4.0);
+        assert_eq!(need.with_threads(2, [40, 10, 320], &architecture), need, "it is in the program's");
+        let wide = Architecture { hidden: vec![20_000], ..architecture.clone() };
+        let beyond = need.with_threads(64, [40, 10, 320], &wide).program - need.program;
+        assert!((113.0..130.0).contains(&(beyond / (24.0 * 20_000.0 * 4.0))), "{beyond}");
         let generic = MemoryNeed::new(shape, 8, 10, &architecture, false, "lqr");
         assert_eq!(generic.estimator, 32_000.0 * 4.0 * (4.0 * 70.0 + 48.0 + 17.0));
         assert_eq!(need.checkpoint, 4.0 * need.window);

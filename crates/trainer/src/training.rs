@@ -94,7 +94,7 @@ impl Trainer {
             action_size: entry.action_size,
         };
         // Nothing is allocated from the configuration's sizes before they are known to fit.
-        let memory_need = check_memory(config, shape, &architecture, entry.name, device)?;
+        let memory_need = check_memory(config, shape, &architecture, entry.name, device, threads.count())?;
         let mut state = PolicyState::start(
             architecture,
             config.policy.initialization,
@@ -477,11 +477,17 @@ fn check_memory(
     architecture: &Architecture,
     environment: &str,
     device: &SelectedDevice,
+    threads: usize,
 ) -> Result<MemoryNeed, TrainError> {
     let fused = algorithms::uses_fused(config, device) || algorithms::may_use_device_kernels(config, device);
     let window = config.algorithm.window();
     let episodes = if config.evaluation.interval > 0 { config.evaluation.episodes } else { 0 };
-    let mut need = MemoryNeed::new(shape, window, episodes, architecture, fused, environment);
+    let all = [shape.trajectories, episodes, window.saturating_mul(shape.trajectories)];
+    let mut need = MemoryNeed::new(shape, window, episodes, architecture, fused, environment).with_threads(
+        threads,
+        all,
+        architecture,
+    );
     if config.algorithm.evaluates_earlier_policies() {
         need = need.with_earlier_policies(window, shape.trajectories, architecture.parameter_count());
     }

@@ -171,7 +171,7 @@ fn total_returns_on_the_device() {
     for (seed, baseline) in BASELINES.into_iter().enumerate() {
         let recipe = Recipe { window: 1, batch: 3, horizon: 17, ..Recipe::default() };
         let weighting = oracle::Weighting::Uniform;
-        let settings = Settings { weighting, total: true, baseline, discount: 0.95, ..PLAIN };
+        let settings = Settings { weighting, total: true, baseline, discount: 0.95 };
         let problem = recipe.problem(11 + seed as u64);
         assert!(problem.batches[0].trajectories.iter().any(|steps| steps.len() < 17), "an early end");
         let expected = answer(&problem, &settings);

@@ -64,8 +64,17 @@ impl FusedNetwork {
             layers.push(layer);
         }
         let numbers: usize = layers.iter().map(|layer| layer.width).sum();
-        let block_rows = (BLOCK_NUMBERS / numbers.max(1)).clamp(LEAST_BLOCK_ROWS, BLOCK_ROWS);
-        Self { activation: architecture.activation, layers, instruction_set, block_rows }
+        Self { activation: architecture.activation, layers, instruction_set, block_rows: block_rows(numbers) }
+    }
+
+    /// Most bytes of a [`Scratch`] for a network of this shape, which is not made.
+    pub fn scratch_bytes(architecture: &Architecture) -> f64 {
+        let lanes = InstructionSet::detect().lanes();
+        let padded = |columns: usize| panel_count(columns.div_ceil(lanes)) * panel_columns(lanes);
+        let outputs = || architecture.layers().into_iter().map(|(_, outputs)| outputs);
+        let widths: usize = outputs().map(|outputs| outputs.next_multiple_of(lanes)).sum();
+        let columns: usize = outputs().map(padded).sum::<usize>() + padded(architecture.observation_size);
+        (block_rows(widths) * (columns + architecture.action_size) * size_of::<f32>()) as f64
     }
 
     /// Takes over a parameter vector in the order that [`Architecture`] documents; numbers behind those of the mean
@@ -246,6 +255,11 @@ impl FusedNetwork {
             }
         }
     }
+}
+
+/// Samples in a block, for layers with so many outputs in all.
+fn block_rows(numbers: usize) -> usize {
+    (BLOCK_NUMBERS / numbers.max(1)).clamp(LEAST_BLOCK_ROWS, BLOCK_ROWS)
 }
 
 struct Means<'a> {

@@ -8,6 +8,7 @@ use environments::registry;
 use policy_nets::PolicyState;
 use trainer::config::{Source, load};
 use trainer::evaluation::{Evaluation, Evaluator};
+use trainer::memory::{self, format_bytes};
 use trainer::random::Streams;
 use trainer::rollout::Mode;
 use trainer::run_folder::RunFolder;
@@ -73,6 +74,15 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     }
     let horizon =
         arguments.horizon.map(|horizon| horizon as usize).or(subject.horizon).unwrap_or(entry.horizon);
+    let needed = Evaluator::memory(entry, arguments.episodes as usize, horizon);
+    if let Some(available) = memory::available().filter(|available| needed > *available) {
+        return Err(Failure::input(anyhow::anyhow!(
+            "{} episodes of {horizon} steps take {} of memory, but {} are available; lower --episodes or --horizon",
+            arguments.episodes,
+            format_bytes(needed),
+            format_bytes(available)
+        )));
+    }
     let threads = Threads::new(0).map_err(Failure::run)?;
     let mut evaluator =
         Evaluator::new(entry, arguments.episodes as usize, horizon, &threads).map_err(Failure::input)?;

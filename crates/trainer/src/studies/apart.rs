@@ -32,7 +32,7 @@ pub(super) fn make(
     observe: &(dyn Fn(Event<'_>) + Sync),
 ) -> Result<bool, StudyError> {
     let path = folder.run(planned);
-    let mut begun = folder.state(planned) == State::Begun;
+    let mut begun = matches!(folder.state(planned), State::Begun);
     if begun
         && let Err(error) = RunFolder::open(&path).map_err(TrainError::from).and_then(|run| recover(&run))
     {

@@ -73,6 +73,7 @@ pub fn execute(
                 observe(Event::Finished(run));
                 continue;
             }
+            State::Closed(error) => return Err(error.into()),
             State::Damaged(reason) => {
                 observe(Event::Notice(&format!("{}: {reason}; the run is made again", run.name)));
                 folder.remove(run)?;
@@ -162,7 +163,7 @@ fn make(
     let failed = |source: TrainError| StudyError::Run { run: planned.name.clone(), source: Box::new(source) };
     let path = folder.run(planned);
     let mut run = None;
-    if folder.state(planned) == State::Begun {
+    if matches!(folder.state(planned), State::Begun) {
         let resumed = RunFolder::open(&path)
             .map_err(TrainError::from)
             .and_then(|run_folder| Run::resume(&planned.config, device, run_folder));

@@ -48,7 +48,7 @@ pub struct Completion {
 const LARGEST_COMPLETION: u64 = 1 << 16;
 
 /// What is there of a run.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub(super) enum State {
     /// All of it.
     Done(Vec<MetricsRow>, Completion),
@@ -56,8 +56,10 @@ pub(super) enum State {
     Begun,
     /// Nothing.
     Absent,
-    /// Files that do not belong together or cannot be read, and what is wrong with them.
+    /// Files that do not belong together, and what is wrong with them.
     Damaged(String),
+    /// Files that may not be read.
+    Closed(std::io::Error),
 }
 
 impl StudyFolder {
@@ -141,6 +143,13 @@ impl StudyFolder {
                 (false, true) => State::Damaged("there is neither a result nor a checkpoint".to_owned()),
                 (false, false) => State::Absent,
             };
+        }
+        for file in [&completion, &path.join("metrics.csv")] {
+            if let Err(error) = fs_err::File::open(file)
+                && error.kind() == std::io::ErrorKind::PermissionDenied
+            {
+                return State::Closed(error);
+            }
         }
         let read = || -> Result<State, String> {
             let bytes = read_regular(&completion, LARGEST_COMPLETION).map_err(|error| error.to_string())?;

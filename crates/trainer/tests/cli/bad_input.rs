@@ -158,6 +158,7 @@ fn folders() {
             ("evaluate foreign", &["foreign is not the folder of a run"]),
             ("evaluate run/policy.safetensors", &["say where it acts by --environment"]),
             ("evaluate run --environment cartpole", &["2 observation and 2 action", "cartpole has 4 and 1"]),
+            ("evaluate run --horizon 16777216 --episodes 1000", &["take", "of memory", "lower --episodes"]),
             ("evaluate run --environment lqrr", &["unknown environment `lqrr`", "`lqr`?"]),
             ("plot empty", &["empty is not the folder of a run"]),
             ("plot absent", &["absent is not the folder of a run"]),
