@@ -360,9 +360,11 @@ fn describe(path: &str, message: &str, parent: &str, places: &Places) -> ConfigE
     };
     let reason = message
         .replace("expected usize", "expected a whole number of at least 0")
-        .replace("expected u32", "expected a whole number of at least 0")
+        .replace("expected u32", "expected a whole number of 0 to 4294967295")
         .replace("expected u64", "expected a whole number of at least 0")
         .replace("expected f64", "expected a number")
+        // What TOML says of another value in the place of one of several names.
+        .replace("invalid type: unit variant, expected string only", "expected a string")
         .replace('\n', " ");
     ConfigError::Type { place: places.of(&key), key, reason }
 }
@@ -421,6 +423,10 @@ mod tests {
             message,
             "--set: key `algorithm.batch_size`: invalid type: string \"ten\", expected a whole number of at least 0"
         );
+        let message = refused(&["evaluation.interval=4294967296"]);
+        assert!(message.ends_with("expected a whole number of 0 to 4294967295"), "{message}");
+        let message = refused(&["policy.activation=1"]);
+        assert_eq!(message, "--set: key `policy.activation`: expected a string");
         let message = refused(&["iterations=-3"]);
         assert!(message.starts_with("--set: key `iterations`: invalid value: integer `-3`"), "{message}");
         let message = refused(&["policy.hidden=[4, true]"]);
