@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::random::Streams;
 use crate::rollout::{Mode, RollOut, RollOutError, Sampling};
+use crate::statistics::student_t_interval;
 use crate::threads::Threads;
 use crate::trajectories::Trajectories;
 
@@ -108,7 +109,7 @@ impl Evaluator {
             episodes: returns.len(),
             return_mean: mean,
             return_std: std,
-            return_interval: student_quantile(returns.len()).map(|quantile| quantile * std / count.sqrt()),
+            return_interval: student_t_interval(&returns, 0.95).ok().map(|interval| interval.upper - mean),
             return_min: returns.iter().copied().fold(f64::INFINITY, f64::min),
             return_max: returns.iter().copied().fold(f64::NEG_INFINITY, f64::max),
             length_mean: steps as f64 / count,
@@ -149,13 +150,6 @@ impl Evaluator {
         }
         Ok(frames)
     }
-}
-
-/// The 0.975 quantile of Student's distribution with `count - 1` degrees of freedom.
-fn student_quantile(count: usize) -> Option<f64> {
-    use statrs::distribution::{ContinuousCDF, StudentsT};
-    let distribution = StudentsT::new(0.0, 1.0, count.checked_sub(1)? as f64).ok()?;
-    Some(distribution.inverse_cdf(0.975))
 }
 
 #[cfg(test)]

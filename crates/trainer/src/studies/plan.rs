@@ -7,6 +7,7 @@ use toml::{Table, Value};
 use super::{Definition, Entry, Kind, StudyError};
 use crate::config::load::{Layer, load_layers};
 use crate::config::{Config, Source};
+use crate::metrics;
 use crate::random::{Purpose, Streams};
 
 /// A run of a study.
@@ -175,7 +176,7 @@ pub(super) fn hash(config: &Config) -> String {
 
 /// SHA-256 in hexadecimal digits.
 pub(super) fn hexadecimal(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+    metrics::hexadecimal(&Sha256::digest(bytes))
 }
 
 /// Lower-case letters, digits and single hyphens.
