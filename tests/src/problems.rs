@@ -48,7 +48,7 @@ pub enum DeviationShift {
     Slight,
     /// Half the target's in every second batch, where second moments are infinite; equal elsewhere.
     Infinite,
-    /// Half the target's, so that all second moments are infinite.
+    /// Half the target's in every batch, the newest included, so that all second moments are infinite.
     AllInfinite,
 }
 
@@ -128,7 +128,8 @@ impl Recipe {
     }
 
     fn batch_of(&self, index: usize, target: &Policy, random: &mut StdRng) -> Batch {
-        let behaviour = if index + 1 == self.window && self.window > 1 {
+        let newest = index + 1 == self.window && self.window > 1;
+        let behaviour = if newest && self.deviation_shift != DeviationShift::AllInfinite {
             target.clone()
         } else {
             self.behaviour(index, target, random)
