@@ -1,6 +1,7 @@
 //! Mixture coefficients `alpha` and corrections `lambda` of the power-mean estimator.
 
 use burn::tensor::Tensor;
+use burn::tensor::activation::log_softmax;
 use serde::{Deserialize, Serialize};
 
 use crate::numeric::LOG_ZERO;
@@ -87,9 +88,6 @@ impl CoefficientRule {
 
 /// `ln softmax(-log D / 2)`. Batches of infinite D share it equally when there are no others.
 fn adaptive_log_alpha(log_second_moment: Tensor<1>) -> Tensor<1> {
-    let scores = log_second_moment.mul_scalar(-0.5);
-    // The largest first: beside large scores the logarithm of the sum would vanish.
-    let scores = scores.clone() - scores.max_dim(0);
-    let normalizer = scores.clone().exp().sum_dim(0).log();
-    (scores - normalizer).clamp_min(LOG_ZERO)
+    // It takes the largest away first: beside large scores the logarithm of their sum would vanish.
+    log_softmax(log_second_moment.mul_scalar(-0.5), 0).clamp_min(LOG_ZERO)
 }

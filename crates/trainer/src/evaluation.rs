@@ -156,10 +156,9 @@ impl Evaluator {
 mod tests {
     use environments::drawing::Shape;
     use environments::registry;
-    use policy_nets::{Activation, Architecture, Deviation, Initialization};
 
     use super::*;
-    use crate::random::Purpose;
+    use crate::training::preset_policy;
 
     /// Where the shapes of a picture are, up to the precision of recorded observations.
     fn rough(scene: &Scene) -> Vec<f32> {
@@ -174,17 +173,8 @@ mod tests {
     #[test]
     fn many_episodes_are_made_in_parts_with_the_same_result() {
         let entry = registry::find("cartpole").unwrap();
-        let architecture = Architecture {
-            observation_size: 4,
-            action_size: 1,
-            hidden: vec![],
-            activation: Activation::Tanh,
-            bias: false,
-        };
         let (streams, threads) = (Streams::new(5), Threads::new(2).unwrap());
-        let mut random = streams.stream(Purpose::Initialization, 0, 0, 0);
-        let policy =
-            PolicyState::start(architecture, Initialization::Zero, 1.0, Deviation::Fixed, &mut random);
+        let policy = preset_policy("cartpole");
         let count = 2 * PART + 3;
         let mode = Mode::StochasticEvaluation;
         let found =
@@ -201,17 +191,8 @@ mod tests {
     #[test]
     fn a_film_shows_the_states_of_the_first_episode() {
         let entry = registry::find("cartpole").unwrap();
-        let architecture = Architecture {
-            observation_size: 4,
-            action_size: 1,
-            hidden: vec![],
-            activation: Activation::Tanh,
-            bias: false,
-        };
         let streams = Streams::new(5);
-        let mut random = streams.stream(Purpose::Initialization, 0, 0, 0);
-        let policy =
-            PolicyState::start(architecture, Initialization::Zero, 1.0, Deviation::Fixed, &mut random);
+        let policy = preset_policy("cartpole");
         let mut evaluator = Evaluator::new(entry, 3, 200, &Threads::new(1).unwrap()).unwrap();
         let mode = Mode::StochasticEvaluation;
         evaluator.run(&policy, streams, 4, mode).unwrap();

@@ -105,25 +105,15 @@ impl Sampler {
 #[cfg(test)]
 mod tests {
     use environments::registry;
-    use policy_nets::{Activation, Architecture, Deviation, Initialization};
 
     use super::*;
-    use crate::random::Purpose;
+    use crate::training::preset_policy;
 
     #[test]
     fn plans_of_other_sizes_use_the_same_environments() {
         let entry = *registry::find("cartpole").unwrap();
-        let architecture = Architecture {
-            observation_size: 4,
-            action_size: 1,
-            hidden: vec![],
-            activation: Activation::Tanh,
-            bias: false,
-        };
         let (streams, threads) = (Streams::new(3), Threads::new(2).unwrap());
-        let mut random = streams.stream(Purpose::Initialization, 0, 0, 0);
-        let state =
-            PolicyState::start(architecture, Initialization::Zero, 1.0, Deviation::Fixed, &mut random);
+        let state = preset_policy("cartpole");
         let policy = GaussianPolicy::from_state(&state, &burn::tensor::Device::default());
         let mut sampler = Sampler::new(entry, 30, &threads);
         for (iteration, sizes) in [vec![10], vec![3, 7], vec![7, 3], vec![1], vec![4, 6]].iter().enumerate() {

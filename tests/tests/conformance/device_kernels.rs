@@ -140,28 +140,33 @@ fn a_window_that_no_kernel_counts_is_refused() {
 const BASELINES: [oracle::Baseline; 3] =
     [oracle::Baseline::None, oracle::Baseline::Average, oracle::Baseline::LeaveOneOut];
 
-/// A batch that is on the device gets into the window with the returns that the host computes.
+/// Every batch goes into the window from the device, with the returns that a kernel computes.
+fn assert_device_batches_conform(recipe: &Recipe, settings: &Settings, seed: u64) {
+    let problem = recipe.problem(seed);
+    assert!(problem.batches[0].trajectories.iter().any(|steps| steps.len() < recipe.horizon), "an early end");
+    let expected = answer(&problem, settings);
+    let config = configuration(recipe, settings);
+    for selected in gpus() {
+        let (device, name) = (&selected.device, format!("{settings:?} on {}", selected.name));
+        let policy = GaussianPolicy::from_state(&policy_state(&problem.target), device);
+        let parameters = problem.target.flat().len();
+        let mut algorithm = DeviceReuse::new(&config, batch_shape(&problem), parameters, device).unwrap();
+        for index in 0..recipe.window {
+            let batch = DeviceTrajectories::from_host(&fresh_batch(&problem, index), device);
+            algorithm.window_mut().push_device(&batch).unwrap();
+        }
+        let estimate = algorithm.estimate(&policy, &[], &mut Phases::default());
+        let (gradient, report) = (host(estimate.gradient), estimate.diagnostics.report());
+        assert_estimate(&gradient, &report, &problem, settings, &expected, &name);
+    }
+}
+
 #[test]
 fn batches_on_the_device_give_the_estimates_of_batches_on_the_host() {
     for (seed, baseline) in BASELINES.into_iter().enumerate() {
         let recipe = Recipe { window: 2, batch: 3, horizon: 17, ..Recipe::default() };
         let settings = Settings { baseline, discount: 0.9, ..PLAIN };
-        let problem = recipe.problem(seed as u64);
-        let expected = answer(&problem, &settings);
-        let config = configuration(&recipe, &settings);
-        for selected in gpus() {
-            let (device, name) = (&selected.device, format!("{baseline:?} on {}", selected.name));
-            let policy = GaussianPolicy::from_state(&policy_state(&problem.target), device);
-            let parameters = problem.target.flat().len();
-            let mut algorithm = DeviceReuse::new(&config, batch_shape(&problem), parameters, device).unwrap();
-            for index in 0..2 {
-                let batch = DeviceTrajectories::from_host(&fresh_batch(&problem, index), device);
-                algorithm.window_mut().push_device(&batch).unwrap();
-            }
-            let estimate = algorithm.estimate(&policy, &[], &mut Phases::default());
-            let (gradient, report) = (host(estimate.gradient), estimate.diagnostics.report());
-            assert_estimate(&gradient, &report, &problem, &settings, &expected, &name);
-        }
+        assert_device_batches_conform(&recipe, &settings, seed as u64);
     }
 }
 
@@ -172,21 +177,7 @@ fn total_returns_on_the_device() {
         let recipe = Recipe { window: 1, batch: 3, horizon: 17, ..Recipe::default() };
         let weighting = oracle::Weighting::Uniform;
         let settings = Settings { weighting, total: true, baseline, discount: 0.95 };
-        let problem = recipe.problem(11 + seed as u64);
-        assert!(problem.batches[0].trajectories.iter().any(|steps| steps.len() < 17), "an early end");
-        let expected = answer(&problem, &settings);
-        let config = configuration(&recipe, &settings);
-        for selected in gpus() {
-            let (device, name) = (&selected.device, format!("{baseline:?} on {}", selected.name));
-            let policy = GaussianPolicy::from_state(&policy_state(&problem.target), device);
-            let parameters = problem.target.flat().len();
-            let mut algorithm = DeviceReuse::new(&config, batch_shape(&problem), parameters, device).unwrap();
-            let batch = DeviceTrajectories::from_host(&fresh_batch(&problem, 0), device);
-            algorithm.window_mut().push_device(&batch).unwrap();
-            let estimate = algorithm.estimate(&policy, &[], &mut Phases::default());
-            let (gradient, report) = (host(estimate.gradient), estimate.diagnostics.report());
-            assert_estimate(&gradient, &report, &problem, &settings, &expected, &name);
-        }
+        assert_device_batches_conform(&recipe, &settings, 11 + seed as u64);
     }
 }
 

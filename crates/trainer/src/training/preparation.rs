@@ -1,0 +1,82 @@
+//! What is decided and checked before a run's first iteration.
+
+use environments::registry::Entry;
+use policy_nets::{Architecture, PolicyState};
+
+use super::TrainError;
+use crate::algorithms::{self, Algorithm};
+use crate::config::{Config, KernelChoice};
+use crate::device::SelectedDevice;
+use crate::device_roll_out::DeviceRollOut;
+use crate::memory::{MemoryNeed, available};
+use crate::trajectories::BatchShape;
+
+/// The kernel that rolls out the run's batches; one log line says why when there is none on a device that could run it.
+pub(super) fn device_roll_out(
+    config: &Config,
+    entry: &Entry,
+    shape: BatchShape,
+    state: &PolicyState,
+    algorithm: &dyn Algorithm,
+    device: &SelectedDevice,
+) -> Option<DeviceRollOut> {
+    if device.is_host() || config.kernels != KernelChoice::Auto {
+        return None;
+    }
+    if !algorithm.accepts_device_batches() {
+        tracing::info!(
+            "trajectories are rolled out on the host: `{}` takes them from there",
+            config.algorithm.name()
+        );
+        return None;
+    }
+    let normalized = state.normalizer.is_some();
+    let roll_out = DeviceRollOut::new(entry, shape, &state.architecture, normalized, &device.device);
+    roll_out.inspect_err(|reason| tracing::info!("trajectories are rolled out on the host: {reason}")).ok()
+}
+
+/// What a run needs; one that the host's memory cannot hold is refused. A GPU's own memory is not looked at.
+pub(super) fn check_memory(
+    config: &Config,
+    shape: BatchShape,
+    architecture: &Architecture,
+    environment: &str,
+    device: &SelectedDevice,
+    threads: usize,
+) -> Result<MemoryNeed, TrainError> {
+    let fused = algorithms::uses_fused(config, device) || algorithms::may_use_device_kernels(config, device);
+    let window = config.algorithm.window();
+    let episodes = if config.evaluation.interval > 0 { config.evaluation.episodes } else { 0 };
+    let all = [shape.trajectories, episodes, window.saturating_mul(shape.trajectories)];
+    let mut need = MemoryNeed::new(shape, window, episodes, architecture, fused, environment).with_threads(
+        threads,
+        all,
+        architecture,
+    );
+    if config.algorithm.evaluates_earlier_policies() {
+        need = need.with_earlier_policies(window, shape.trajectories, architecture.parameter_count());
+    }
+    // A driver that computes on the processor has this machine's memory.
+    if !device.is_host() && !device.is_software {
+        need = need.on_device();
+    }
+    match available() {
+        Some(available) if need.total() > available => Err(TrainError::Memory {
+            need,
+            available,
+            window,
+            trajectories: shape.trajectories,
+            horizon: shape.horizon,
+        }),
+        _ => Ok(need),
+    }
+}
+
+/// The policy that a preset starts from.
+#[cfg(test)]
+pub(crate) fn preset_policy(name: &str) -> PolicyState {
+    use crate::config::{Source, load};
+    let config = load(&Source::Preset(name.to_owned()), &[]).unwrap();
+    let device = crate::device::select(&config.device).unwrap();
+    super::Trainer::new(&config, &device).unwrap().policy().clone()
+}
