@@ -8,7 +8,7 @@ use std::error::Error;
 use std::path::PathBuf;
 
 use environments::drawing::Scene;
-use environments::drawing::animation::write_gif;
+use environments::drawing::animation::encode_gif;
 use environments::registry::{ENTRIES, Entry};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -41,7 +41,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let folder = PathBuf::from(std::env::args().nth(1).unwrap_or_else(|| ".".to_owned()));
     for entry in ENTRIES {
         match film(entry) {
-            Ok(frames) => write_gif(&folder.join(format!("{}.gif", entry.name)), &frames, 20.0, [480, 270])?,
+            Ok(frames) => {
+                let file = folder.join(format!("{}.gif", entry.name));
+                fs_err::write(file, encode_gif(&frames, 20.0, [480, 270])?)?;
+            }
             Err(error) => eprintln!("{}: left out: {error}", entry.name),
         }
     }

@@ -1,7 +1,7 @@
 //! Pictures of environments, in one style.
 //!
 //! An environment describes what it looks like as a [`Scene`]: shapes in world units, coloured by the [`Role`] they
-//! play. [`write_gif`](animation::write_gif) turns scenes into an animation.
+//! play. [`encode_gif`](animation::encode_gif) turns scenes into an animation.
 
 #[cfg(feature = "animation")]
 pub mod animation;

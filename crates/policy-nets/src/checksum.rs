@@ -42,5 +42,5 @@ fn digest(bytes: &[u8], place: usize) -> String {
         .chain_update([b'0'; DIGITS])
         .chain_update(&bytes[place + DIGITS..])
         .finalize();
-    digest.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+    hex::encode(digest)
 }

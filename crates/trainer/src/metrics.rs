@@ -184,12 +184,7 @@ pub fn read_first(path: &Path, iterations: u32) -> Result<(Vec<MetricsRow>, Stri
     let ends = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(place, _)| place + 1);
     let end = ends.take(iterations as usize + 1).last().unwrap_or_default();
     bytes.truncate(end);
-    Ok((rows, hexadecimal(Sha256::digest(&bytes).as_slice())))
-}
-
-/// Bytes in hexadecimal digits.
-pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+    Ok((rows, hex::encode(Sha256::digest(&bytes))))
 }
 
 fn complete_lines(path: &Path) -> Result<Vec<u8>, MetricsError> {
@@ -260,7 +255,7 @@ mod tests {
         std::fs::write(&path, to_csv(&[row(1), row(2), row(3)], true).unwrap()).unwrap();
         let (rows, digest) = read_first(&path, 2).unwrap();
         assert_eq!(rows, [row(1), row(2)]);
-        assert_eq!(digest, hexadecimal(&Sha256::digest(to_csv(&rows, true).unwrap())));
+        assert_eq!(digest, hex::encode(Sha256::digest(to_csv(&rows, true).unwrap())));
         let message = read_first(&path, 4).unwrap_err().to_string();
         assert!(
             message.ends_with("iteration 4 of the 4 that the checkpoint has made is not there"),

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::config::{Config, Source, load};
 use crate::folder_lock::{FolderLock, LockError};
-use crate::metrics::{self, MetricsError, MetricsRow, hexadecimal};
+use crate::metrics::{self, MetricsError, MetricsRow};
 
 /// Why a folder was not taken for a run.
 #[derive(Debug, thiserror::Error)]
@@ -329,7 +329,7 @@ impl MetricsWriter {
 
     /// SHA-256 of everything appended, in hexadecimal digits.
     pub fn digest(&self) -> String {
-        hexadecimal(&self.digest.clone().finalize())
+        hex::encode(self.digest.clone().finalize())
     }
 
     /// Everything appended, also when the file has lost its name since, or could not be written.
@@ -368,7 +368,7 @@ mod tests {
         writer.file = file;
         let expected = metrics::to_csv(&[row(1), row(2)], true).unwrap();
         assert_eq!(writer.contents().unwrap(), expected);
-        assert_eq!(writer.digest(), hexadecimal(&Sha256::digest(&expected)));
+        assert_eq!(writer.digest(), hex::encode(Sha256::digest(&expected)));
         writer.append(&row(3)).unwrap();
         writer.sync().unwrap();
         assert_eq!(metrics::read(&path).unwrap(), [row(1), row(2), row(3)]);

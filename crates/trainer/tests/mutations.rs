@@ -236,7 +236,7 @@ fn studies_and_their_folders() {
 
 fn sha256(bytes: &[u8]) -> String {
     use sha2::{Digest, Sha256};
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
+    hex::encode(Sha256::digest(bytes))
 }
 
 fn row(iteration: u32) -> MetricsRow {

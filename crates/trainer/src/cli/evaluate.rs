@@ -6,6 +6,7 @@ use environments::drawing::Scene;
 use environments::drawing::animation::{self, AnimationError};
 use environments::registry;
 use policy_nets::PolicyState;
+use policy_nets::tensor_file::write_atomically;
 use trainer::config::{Source, load};
 use trainer::evaluation::{Evaluation, Evaluator};
 use trainer::memory::{self, format_bytes};
@@ -96,7 +97,8 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     }
     if let Some(path) = &arguments.gif {
         let frames = evaluator.film(streams, ITERATION, mode).map_err(Failure::run)?;
-        draw(path, &frames, entry.step_duration).map_err(Failure::input)?;
+        let picture = animate(&frames, entry.step_duration).map_err(Failure::run)?;
+        write_atomically(path, &picture).map_err(Failure::input)?;
         if !arguments.json {
             print_line(format_args!("the first episode is drawn in {}", path.display()));
         }
@@ -122,14 +124,13 @@ fn check_target(path: &Path) -> Result<(), Failure> {
 /// The random streams of evaluations outside a run are keyed with this iteration.
 const ITERATION: u32 = 0;
 
-/// Writes an animation at the pace of the simulated world, of about 25 pictures a second: where steps are shorter, not
-/// every one is shown.
-fn draw(path: &Path, frames: &[Scene], step_duration: f64) -> Result<(), AnimationError> {
+/// A GIF at the pace of the simulated world, of about 25 pictures a second: where steps are shorter, not every one is shown.
+fn animate(frames: &[Scene], step_duration: f64) -> Result<Vec<u8>, AnimationError> {
     const FRAME_DURATION: f64 = 0.04;
     const SIZE: [u16; 2] = [480, 270];
     let stride = (FRAME_DURATION / step_duration).round().max(1.0);
     let shown: Vec<Scene> = frames.iter().step_by(stride as usize).cloned().collect();
-    animation::write_gif(path, &shown, 1.0 / (stride * step_duration), SIZE)
+    animation::encode_gif(&shown, 1.0 / (stride * step_duration), SIZE)
 }
 
 fn print(evaluation: &Evaluation, subject: &Subject) {

@@ -178,7 +178,9 @@ pub fn estimate(
     let diagnostics = diagnostics.report();
     let vector = |values: Vec<f64>| HostTensor::new([values.len()], values);
     let mut tensors = named_gradient(policy, host(gradient));
-    let gradient_norm = norm(tensors.values().flat_map(|tensor| &tensor.values).copied());
+    // The squares may leave the range of double precision.
+    let components = tensors.values().flat_map(|tensor| &tensor.values);
+    let gradient_norm = components.fold(0.0, |norm: f64, component| norm.hypot(*component));
     let per_trajectory = [logged.window, logged.batch];
     tensors.insert("log_second_moment".to_owned(), vector(host(log_second_moment)));
     tensors.insert("alpha".to_owned(), vector(diagnostics.alpha.clone()));
@@ -188,16 +190,6 @@ pub fn estimate(
     tensors
         .insert("log_prob_behaviour".to_owned(), HostTensor::new(per_trajectory, host(log_prob_behaviour)));
     Ok(LoggedEstimate { tensors, gradient_norm, diagnostics })
-}
-
-/// Euclidean norm, also of numbers whose squares leave the range.
-fn norm(values: impl Iterator<Item = f64> + Clone) -> f64 {
-    let largest = values.clone().fold(0.0, |largest: f64, value| largest.max(value.abs()));
-    if largest == 0.0 {
-        0.0
-    } else {
-        largest * values.map(|value| (value / largest).powi(2)).sum::<f64>().sqrt()
-    }
 }
 
 fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {

@@ -241,6 +241,11 @@ impl Definition {
         self.reference.as_deref().unwrap_or(first)
     }
 
+    /// The places of the algorithms on the horizontal axis of sensitivity plots.
+    pub(super) fn positions(&self) -> impl Iterator<Item = f64> {
+        self.algorithm.iter().filter_map(|entry| entry.position)
+    }
+
     fn check(&self, place: &str) -> Result<(), StudyError> {
         let refuse = |key: &str, reason: String| {
             Err(StudyError::Value { place: place.to_owned(), key: key.to_owned(), reason })
@@ -279,6 +284,13 @@ impl Definition {
         if let Some(key) = DERIVED.into_iter().find(|key| self.settings.contains_key(*key)) {
             return refuse(&format!("settings.{key}"), "follows from the study's own keys".to_owned());
         }
+        if let Some(position) = self.positions().find(|position| !position.is_finite()) {
+            return refuse("algorithm.position", format!("is {position}, expected a finite number"));
+        }
+        if self.position_label.is_some() && self.positions().next().is_none() {
+            let reason = "names the axis of a sensitivity plot, but no algorithm has a `position` on it";
+            return refuse("position_label", reason.to_owned());
+        }
         match (self.kind, self.budget, &self.frozen) {
             (Kind::Training, None, _) if self.algorithm.iter().any(|entry| entry.budget.is_none()) => {
                 refuse("budget", "is missing: fresh trajectories of each run".to_owned())
@@ -309,6 +321,9 @@ impl Definition {
                     2 * REFERENCE_BATCH
                 );
                 refuse("frozen.reference_size", format!("is {size}, expected {expected}"))
+            }
+            (Kind::Gradient, ..) if self.position_label.is_some() => {
+                refuse("position_label", "goes with kind = \"training\" only".to_owned())
             }
             _ => Ok(()),
         }

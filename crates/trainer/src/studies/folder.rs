@@ -16,7 +16,7 @@ use policy_nets::tensor_file::{read_regular, write_atomically};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use super::plan::hexadecimal;
+use super::plan::sha256;
 use super::{Definition, PlannedRun, StudyError};
 use crate::config::load::read;
 use crate::folder_lock::FolderLock;
@@ -157,7 +157,7 @@ impl StudyFolder {
                 serde_json::from_slice(&bytes).map_err(|error| format!("complete.json: {error}"))?;
             let metrics =
                 read_regular(&path.join("metrics.csv"), u64::MAX).map_err(|error| error.to_string())?;
-            if hexadecimal(&metrics) != completion.metrics {
+            if sha256(&metrics) != completion.metrics {
                 return Err("metrics.csv is not what the run wrote".to_owned());
             }
             if completion.configuration != run.hash {
@@ -172,7 +172,7 @@ impl StudyFolder {
     /// Marks a run as done.
     pub(super) fn complete(&self, run: &PlannedRun, failure: Option<String>) -> Result<(), StudyError> {
         let path = self.run(run);
-        let metrics = hexadecimal(&fs_err::read(path.join("metrics.csv"))?);
+        let metrics = sha256(&fs_err::read(path.join("metrics.csv"))?);
         let completion = Completion { configuration: run.hash.clone(), metrics, failure };
         let json = serde_json::to_vec_pretty(&completion).map_err(std::io::Error::other)?;
         Ok(write_atomically(&path.join("complete.json"), &json)?)

@@ -7,7 +7,6 @@ use toml::{Table, Value};
 use super::{Definition, Entry, Kind, StudyError};
 use crate::config::load::{Layer, load_layers};
 use crate::config::{Config, Source};
-use crate::metrics;
 use crate::random::{Purpose, Streams};
 
 /// A run of a study.
@@ -171,12 +170,12 @@ pub(super) fn configuration(
 /// in it only when it is not the default, so that finished runs stay what they are.
 pub(super) fn hash(config: &Config) -> String {
     let text = config.to_toml();
-    hexadecimal(text.replacen("bad_batches = \"stop\"\n", "", 1).as_bytes())
+    sha256(text.replacen("bad_batches = \"stop\"\n", "", 1).as_bytes())
 }
 
 /// SHA-256 in hexadecimal digits.
-pub(super) fn hexadecimal(bytes: &[u8]) -> String {
-    metrics::hexadecimal(&Sha256::digest(bytes))
+pub(super) fn sha256(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
 }
 
 /// Lower-case letters, digits and single hyphens.

@@ -297,6 +297,10 @@ fn wrong_studies_are_refused_with_the_place_and_the_key() {
         let message = refused(SMALL, &[text]);
         assert!(message.contains(expected), "{text}: {message}");
     }
+    let message = refused(&SMALL.replace("\nposition = ", "\nage = "), &[]);
+    assert!(message.contains("key `position_label` names the axis"), "{message}");
+    let message = refused(&SMALL.replacen("\nposition = 2", "\nposition = inf", 1), &[]);
+    assert!(message.contains("key `algorithm.position` is inf, expected a finite number"), "{message}");
     let message = refused(&SMALL.replace("budget = 60\n", ""), &[]);
     assert!(message.contains("key `budget` is missing"), "{message}");
 }

@@ -16,7 +16,7 @@ use crate::random::Streams;
 use crate::sampler::Sampler;
 use crate::studies::Entry;
 use crate::studies::definition::REFERENCE_BATCH;
-use crate::studies::plan::{configuration, hexadecimal, run_seed, slug};
+use crate::studies::plan::{configuration, run_seed, sha256, slug};
 use crate::threads::Threads;
 use crate::training::{TrainError, Trainer};
 use crate::trajectories::BatchShape;
@@ -199,7 +199,7 @@ impl<'a> Frozen<'a> {
         let toml = complete.to_toml().replacen("bad_batches = \"stop\"\n", "", 1);
         let key = format!("{toml}\nlength {length}\ncount {count}\nseed {first_seed}");
         let environment = slug(&self.definition.environments[self.environment]);
-        let hash = hexadecimal(key.as_bytes());
+        let hash = sha256(key.as_bytes());
         let path = folder.file("runs").join(format!("{}-{environment}-{}.csv", slug(label), &hash[..8]));
         let trajectories = trajectories(config, length) as u64;
         if path.is_file() {
@@ -272,14 +272,14 @@ fn encode(estimates: &[Vec<f64>]) -> Vec<u8> {
         numbers.join(",") + "\n"
     });
     let body: String = lines.collect();
-    format!("# sha256 {}\n{body}", hexadecimal(body.as_bytes())).into_bytes()
+    format!("# sha256 {}\n{body}", sha256(body.as_bytes())).into_bytes()
 }
 
 /// What [`encode`] wrote.
 fn read(path: &std::path::Path) -> Result<Vec<Vec<f64>>, String> {
     let text = fs_err::read_to_string(path).map_err(|error| error.to_string())?;
     let (first, body) = text.split_once('\n').ok_or("empty")?;
-    if first != format!("# sha256 {}", hexadecimal(body.as_bytes())) {
+    if first != format!("# sha256 {}", sha256(body.as_bytes())) {
         return Err("the hash differs".to_owned());
     }
     let number = |text: &str| text.parse::<f64>().map_err(|error| error.to_string());

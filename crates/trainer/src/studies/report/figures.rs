@@ -184,7 +184,7 @@ fn sensitivity(
         Series::points(group, column(|point| point.0), column(|point| point.1.value))
             .with_band(column(|point| point.1.lower), column(|point| point.1.upper))
     });
-    let positions = || entries.iter().filter_map(|entry| entry.position);
+    let positions = || plan.definition.positions();
     let (least, most) = (positions().fold(f64::INFINITY, f64::min), positions().fold(0.0, f64::max));
     Figure {
         title: title.to_owned(),
