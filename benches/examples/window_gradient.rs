@@ -17,8 +17,6 @@ use policy_nets::{GaussianPolicy, PolicyState};
 use trainer::algorithms::DeviceReuse;
 use trainer::algorithms::{Algorithm, FusedReuse};
 use trainer::config::{AlgorithmConfig, PowerMeanConfig};
-#[cfg(all(any(feature = "wgpu", feature = "cuda"), not(feature = "fusion")))]
-use trainer::config::{PolicyConfig, Source, load};
 use trainer::device::{self, DeviceChoice, SelectedDevice};
 use trainer::logged::{Behaviour, LoggedTrajectories};
 use trainer::phases::Phases;
@@ -74,17 +72,12 @@ impl<'a> Inputs<'a> {
         let policy = GaussianPolicy::from_state(state, &device.device);
         Ok(Self { state, policy, device, algorithm, shape, batches: batches(logged, shape)? })
     }
-
-    fn parameter_count(&self) -> usize {
-        self.state.flat_parameters().len()
-    }
 }
 
 /// The fused kernels of the CPU.
 fn on_host(inputs: Inputs<'_>, threads: &Threads, gradient_file: &str) -> Result<(), Failure> {
-    let count = inputs.parameter_count();
-    let Inputs { policy, device, algorithm, shape, batches, .. } = inputs;
-    let mut reuse = FusedReuse::new(&algorithm, shape, count, &device.device, threads);
+    let Inputs { state, policy, device, algorithm, shape, batches } = inputs;
+    let mut reuse = FusedReuse::new(&algorithm, state, shape, &device.device, threads)?;
     for batch in batches {
         reuse.estimate(&policy, &[batch], &mut Phases::default());
     }
@@ -103,18 +96,8 @@ fn on_host(inputs: Inputs<'_>, threads: &Threads, gradient_file: &str) -> Result
 /// The fused kernels of a GPU.
 #[cfg(all(any(feature = "wgpu", feature = "cuda"), not(feature = "fusion")))]
 fn on_device(inputs: Inputs<'_>, gradient_file: &str) -> Result<(), Failure> {
-    let count = inputs.parameter_count();
     let Inputs { state, policy, device, algorithm, shape, batches } = inputs;
-    let mut config = load(&Source::Preset("cartpole".to_owned()), &[])?;
-    config.algorithm = algorithm;
-    let architecture = &state.architecture;
-    config.policy = PolicyConfig {
-        hidden: architecture.hidden.clone(),
-        activation: architecture.activation,
-        bias: architecture.bias,
-        ..PolicyConfig::default()
-    };
-    let mut reuse = DeviceReuse::new(&config, shape, count, &device.device)?;
+    let mut reuse = DeviceReuse::new(&algorithm, state, shape, &device.device)?;
     for batch in batches {
         reuse.estimate(&policy, &[batch], &mut Phases::default());
     }

@@ -6,8 +6,6 @@ use policy_nets::{Activation, Architecture, Deviation, GaussianPolicy, Initializ
 use trainer::algorithms::DeviceReuse;
 use trainer::algorithms::{Algorithm, FusedReuse, TrajectoryReuse};
 use trainer::config::{AlgorithmConfig, PowerMeanConfig};
-#[cfg(all(any(feature = "wgpu", feature = "cuda"), not(feature = "fusion")))]
-use trainer::config::{PolicyConfig, Source, load};
 use trainer::device::SelectedDevice;
 use trainer::phases::Phases;
 use trainer::random::{Purpose, Streams};
@@ -109,16 +107,19 @@ impl Workload {
         };
         let streams = Streams::new(0);
         let target = self.policy(streams);
-        let parameter_count = target.flat_parameters().len();
         let config = AlgorithmConfig::RtPg(self.algorithm());
         let is_host = device.is_host();
         let mut kernels =
-            (!is_host).then(|| self.device_kernels(shape, parameter_count, &device.device)).flatten();
+            (!is_host).then(|| device_kernels(&config, &target, shape, &device.device)).flatten();
         let device = &device.device;
         let policy = GaussianPolicy::from_state(&target, device);
         let mut window = Window::new(self.window, shape, device);
-        let mut tensor_operations = TrajectoryReuse::new(&config, shape, parameter_count, device);
-        let mut fused = is_host.then(|| FusedReuse::new(&config, shape, parameter_count, device, threads));
+        let mut tensor_operations =
+            TrajectoryReuse::new(&config, &target, shape, device).unwrap_or_else(|reason| panic!("{reason}"));
+        let mut fused = is_host.then(|| {
+            FusedReuse::new(&config, &target, shape, device, threads)
+                .unwrap_or_else(|reason| panic!("{reason}"))
+        });
         let rule = ReturnRule::new(&config);
         for index in 0..self.window {
             let batch = [behaviour_batch(&target, shape, index as u32, streams, device)];
@@ -134,32 +135,6 @@ impl Workload {
         Prepared { policy, window, tensor_operations, fused, device: kernels }
     }
 
-    /// The GPU's kernels, when this build has them.
-    #[cfg(all(any(feature = "wgpu", feature = "cuda"), not(feature = "fusion")))]
-    fn device_kernels(
-        &self,
-        shape: BatchShape,
-        parameter_count: usize,
-        device: &Device,
-    ) -> Option<Box<dyn Algorithm>> {
-        let mut config = load(&Source::Preset("cartpole".to_owned()), &[]).ok()?;
-        config.algorithm = AlgorithmConfig::RtPg(self.algorithm());
-        config.policy = PolicyConfig { hidden: self.hidden.to_vec(), bias: true, ..PolicyConfig::default() };
-        match DeviceReuse::new(&config, shape, parameter_count, device) {
-            Ok(kernels) => Some(Box::new(kernels)),
-            Err(reason) => {
-                eprintln!("skipped: device-gradient: {reason}");
-                None
-            }
-        }
-    }
-
-    #[cfg(not(all(any(feature = "wgpu", feature = "cuda"), not(feature = "fusion"))))]
-    #[expect(clippy::unused_self, reason = "the other version reads it")]
-    fn device_kernels(&self, _: BatchShape, _: usize, _: &Device) -> Option<Box<dyn Algorithm>> {
-        None
-    }
-
     fn policy(&self, streams: Streams) -> PolicyState {
         let architecture = Architecture {
             observation_size: self.observation_size,
@@ -171,6 +146,33 @@ impl Workload {
         let mut random = streams.stream(Purpose::Initialization, 0, 0, 0);
         PolicyState::start(architecture, Initialization::XavierUniform, 0.0, Deviation::Fixed, &mut random)
     }
+}
+
+/// The GPU's kernels, when this build has them.
+#[cfg(all(any(feature = "wgpu", feature = "cuda"), not(feature = "fusion")))]
+fn device_kernels(
+    config: &AlgorithmConfig,
+    policy: &PolicyState,
+    shape: BatchShape,
+    device: &Device,
+) -> Option<Box<dyn Algorithm>> {
+    match DeviceReuse::new(config, policy, shape, device) {
+        Ok(kernels) => Some(Box::new(kernels)),
+        Err(reason) => {
+            eprintln!("skipped: device-gradient: {reason}");
+            None
+        }
+    }
+}
+
+#[cfg(not(all(any(feature = "wgpu", feature = "cuda"), not(feature = "fusion"))))]
+fn device_kernels(
+    _: &AlgorithmConfig,
+    _: &PolicyState,
+    _: BatchShape,
+    _: &Device,
+) -> Option<Box<dyn Algorithm>> {
+    None
 }
 
 /// A batch of full length with normal observations and rewards, by a policy near `target`.

@@ -103,7 +103,7 @@ fn sampled_gradients(config: &Config, state: &PolicyState, horizon: usize, batch
     let mut roll_out = RollOut::new(entry, config.algorithm.batch_size(), horizon, &threads).unwrap();
     let policy = GaussianPolicy::from_state(state, &device.device);
     let mut algorithm =
-        algorithms::make(config, roll_out.shape(), 4, Streams::new(config.seed), &device, &threads);
+        algorithms::make(config, state, roll_out.shape(), Streams::new(config.seed), &device, &threads);
     let mut fresh = Trajectories::zeros(roll_out.shape());
     let sample = |iteration| {
         let sampling = Sampling {

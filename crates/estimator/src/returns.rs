@@ -67,7 +67,7 @@ pub fn step_returns(
 /// steps) by the step returns less their baseline.
 ///
 /// # Panics
-/// When the number of rewards is not a multiple of the number of `lengths`.
+/// When the number of rewards is not a multiple of the number of `lengths`, or one of these is more than the quotient.
 pub fn step_returns_in_place(
     rewards: &mut [f64],
     lengths: &[u32],
@@ -76,8 +76,11 @@ pub fn step_returns_in_place(
     baseline: Baseline,
 ) {
     let batch = lengths.len();
+    if rewards.is_empty() {
+        return;
+    }
+    assert!(batch > 0 && rewards.len().is_multiple_of(batch), "rewards of {batch} trajectories");
     let time = rewards.len() / batch;
-    assert_eq!(batch * time, rewards.len(), "rewards of {batch} trajectories");
     let powers: Vec<f64> = powers(discount).take(time).collect();
     for (row, length) in rewards.chunks_exact_mut(time).zip(lengths) {
         let length = *length as usize;
@@ -96,15 +99,16 @@ pub fn step_returns_in_place(
         Baseline::Average => Some((batch as f64, 0.0)),
         Baseline::LeaveOneOut => (batch > 1).then_some(((batch - 1) as f64, 1.0)),
     };
-    for step in 0..time {
-        let sum: f64 = rewards.iter().skip(step).step_by(time).sum();
-        for (row, length) in rewards.chunks_exact_mut(time).zip(lengths) {
-            if step >= *length as usize {
-                row[step] = 0.0;
-            } else if let Some((count, own)) = others {
-                row[step] -= (sum - own * row[step]) / count;
-            }
+    let mut sums = vec![0.0; if others.is_some() { time } else { 0 }];
+    for row in rewards.chunks_exact(time) {
+        sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+    }
+    for (row, length) in rewards.chunks_exact_mut(time).zip(lengths) {
+        let (row, padding) = row.split_at_mut(*length as usize);
+        if let Some((count, own)) = others {
+            row.iter_mut().zip(&sums).for_each(|(value, sum)| *value -= (sum - own * *value) / count);
         }
+        padding.fill(0.0);
     }
 }
 

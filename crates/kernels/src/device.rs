@@ -93,7 +93,9 @@ impl KernelDevice {
     /// # Panics
     /// When there are fewer.
     pub fn part(&self, buffer: &Buffer, count: usize) -> Tensor<1> {
-        let rest = length(buffer) - count;
+        let length = length(buffer);
+        assert!(count <= length, "{count} numbers of {length}");
+        let rest = length - count;
         let Buffer { client, handle, device, dtype, .. } = buffer.clone();
         let handle = handle.offset_end((rest * dtype.size()) as u64);
         let part = CubeTensor::new_contiguous(client, device, Shape::from([count]), handle, dtype);
@@ -120,7 +122,8 @@ impl KernelDevice {
         self.client.properties().hardware.num_streaming_multiprocessors.map(|count| count as usize)
     }
 
-    pub(crate) fn client(&self) -> &Client {
+    /// What starts kernels.
+    pub fn client(&self) -> &Client {
         &self.client
     }
 

@@ -43,4 +43,4 @@ pub use gradient::{Gradient, PartialGradients};
 pub use plan::{Limits, NotCovered};
 pub use statistics::{Statistics, TrajectoryStatistics};
 pub use weights::{WeightRule, Weights};
-pub use window::{BatchBuffers, Returns, WindowBuffers};
+pub use window::{BatchBuffers, MOST_NUMBERS, Returns, WindowBuffers};

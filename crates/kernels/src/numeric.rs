@@ -12,7 +12,7 @@ pub(crate) const LOG_ZERO: f32 = -1e30;
 
 /// `exp(x)`: 0 below -87, and saturated at `exp(88)`.
 #[cube]
-pub(crate) fn exp(x: f32) -> f32 {
+pub fn exp(x: f32) -> f32 {
     let inside = x.clamp(-87.0, 88.0);
     let count = (inside * f32::new(std::f32::consts::LOG2_E)).round();
     let rest = inside - count * 0.693_359_4_f32;
@@ -44,7 +44,7 @@ fn log_near_one(x: f32) -> f32 {
 
 /// `ln x` of a normal positive number.
 #[cube]
-pub(crate) fn log(x: f32) -> f32 {
+pub fn log(x: f32) -> f32 {
     let bits = u32::reinterpret(x);
     let mantissa = f32::reinterpret((bits & 0x007f_ffff) | 0x3f00_0000);
     let exponent = f32::cast_from(bits >> 23) - 126.0_f32;

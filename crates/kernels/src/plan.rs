@@ -191,7 +191,8 @@ impl NetworkPlan {
         keep: Keep,
         limits: Limits,
     ) -> Result<Self, NotCovered> {
-        if limits.units < UNITS {
+        // Sums of partial gradients take the most.
+        if limits.units < crate::reduce::UNITS {
             return Err(NotCovered::TooFewUnits { units: limits.units });
         }
         if limits.bindings < BINDINGS {

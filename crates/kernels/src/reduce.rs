@@ -10,7 +10,7 @@ use crate::gradient::PartialGradients;
 use crate::numeric::lost;
 
 /// Units of a cube, as many as WebGPU guarantees.
-const UNITS: usize = 256;
+pub(crate) const UNITS: usize = 256;
 /// Parameters that a cube sums, one for each unit of a line.
 const COLUMNS: usize = 32;
 /// Rows that a unit reads before it adds the first of them.

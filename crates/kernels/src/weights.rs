@@ -288,16 +288,27 @@ fn diagnostics(
     let groups = comptime!(plan.units / plan.lanes);
     let unit = UNIT_POS as usize;
     let (group, lane) = (unit / lanes, unit % lanes);
+    let floor = f32::new(f32::MIN_POSITIVE);
 
     let mut first = 0_usize;
     while first < window {
         let i = first + group;
+        // Scaled by the batch's largest weight, and then by that among all: no batch's squares all underflow.
+        let mut own_largest = f32::new(0.0);
+        if i < window {
+            let mut j = lane;
+            while j < batch {
+                own_largest = own_largest.max(weights[i * batch + j]);
+                j += lanes;
+            }
+        }
+        let own_largest = lane_max(memory, own_largest, lane, lanes).max(floor);
         let mut sum = f32::new(0.0);
         let mut square = f32::new(0.0);
         if i < window {
             let mut j = lane;
             while j < batch {
-                let scaled = weights[i * batch + j] / largest;
+                let scaled = weights[i * batch + j] / own_largest;
                 sum += scaled;
                 square += scaled * scaled;
                 j += lanes;
@@ -306,8 +317,10 @@ fn diagnostics(
         let sum = lane_sum(memory, sum, lane, lanes);
         let square = lane_sum(memory, square, lane, lanes);
         if lane == 0 && i < window {
-            memory[sums + i] = sum;
-            memory[squares + i] = square;
+            packed[2 + i] = sum * sum / square.max(floor);
+            let relative = own_largest / largest;
+            memory[sums + i] = sum * relative;
+            memory[squares + i] = square * relative * relative;
         }
         first += groups;
     }
@@ -323,16 +336,13 @@ fn diagnostics(
     }
     let total = cube_sum(memory, sum, plan);
     let square = cube_sum(memory, square, plan);
-    let floor = f32::new(f32::MIN_POSITIVE);
     if unit == 0 {
         packed[0] = total * total / square.max(floor);
         packed[1] = largest * (window * batch) as f32;
     }
     let mut i = unit;
     while i < window {
-        let own = memory[sums + i];
-        packed[2 + i] = own * own / memory[squares + i].max(floor);
-        packed[2 + window + i] = own / total.max(floor);
+        packed[2 + window + i] = memory[sums + i] / total.max(floor);
         let mut log_moment = f32::new(0.0);
         let mut alpha = 1.0_f32 / (window as f32);
         let mut lambda = f32::new(0.0);

@@ -78,16 +78,19 @@ impl Returns {
     }
 }
 
+/// Numbers that kernels count: in 32 bits, and some way beyond the end.
+pub const MOST_NUMBERS: usize = u32::MAX as usize / 2;
+
 impl WindowBuffers {
     /// Number of trajectories in the slots that are filled.
     pub fn trajectories(&self) -> usize {
         self.filled * self.batch
     }
 
-    /// Checks that the buffers have room for the first `slots`, on which kernels rely.
+    /// Checks that the buffers have room for the first `slots`, and no more numbers than kernels count, on which these rely.
     ///
     /// # Panics
-    /// When they have not.
+    /// When they have not, or more.
     pub(crate) fn check(&self, slots: usize, observation_size: usize, action_size: usize) {
         let trajectories = slots * self.batch;
         let steps = trajectories * self.horizon;
@@ -100,7 +103,7 @@ impl WindowBuffers {
             (&self.returns, steps),
         ];
         assert!(
-            sizes.iter().all(|(buffer, least)| length(buffer) >= *least),
+            sizes.iter().all(|(buffer, least)| length(buffer) >= *least && *least <= MOST_NUMBERS),
             "sizes of the window's buffers"
         );
     }

@@ -1,6 +1,4 @@
-//! The diagonal Gaussian: log-density, sampling and entropy, batched.
-//!
-//! Shapes are `[.., action]`; `log_std` is `[action]` and broadcasts over the leading axes.
+//! The log-density of the diagonal Gaussian, batched.
 
 use burn::tensor::Tensor;
 
@@ -20,17 +18,4 @@ pub fn log_prob(mean: Tensor<2>, log_std: Tensor<1>, actions: Tensor<2>) -> Tens
     let constant = action_size as f64 * HALF_LN_TWO_PI;
     let normalizer = log_std.sum().add_scalar(constant);
     squares.sum_dim(1).squeeze_dim::<1>(1).mul_scalar(-0.5) - normalizer
-}
-
-/// Actions `mean + sigma * noise` for standard normal `noise`.
-///
-/// # Shapes
-/// `mean`, `noise` and the result: `[rows, action]`; `log_std`: `[action]`.
-pub fn sample(mean: Tensor<2>, log_std: Tensor<1>, noise: Tensor<2>) -> Tensor<2> {
-    mean + noise * log_std.exp().unsqueeze::<2>()
-}
-
-/// Differential entropy `sum_d [ ln sigma_d + (1 + ln(2 pi)) / 2 ]` in nats.
-pub fn entropy(log_std: &[f64]) -> f64 {
-    log_std.iter().map(|log_std| log_std + 0.5 + HALF_LN_TWO_PI).sum()
 }

@@ -41,19 +41,27 @@ impl Normalizer {
         (&self.mean, &self.sum_of_squares)
     }
 
-    /// Takes in one observation.
+    /// Takes in `observations` (`[rows, observation]`), one after the other.
     ///
     /// # Panics
-    /// When `observation` has another number of components.
-    pub fn update(&mut self, observation: &[f64]) {
-        assert_eq!(observation.len(), self.mean.len(), "components of an observation");
-        self.count += 1.0;
-        let sums = self.mean.iter_mut().zip(&mut self.sum_of_squares).zip(&mut self.std);
-        for (value, ((mean, squares), std)) in observation.iter().zip(sums) {
-            let delta = value - *mean;
-            *mean += delta / self.count;
-            *squares += delta * (value - *mean);
-            *std = deviation(*squares, self.count);
+    /// When they are no whole number of observations.
+    pub fn update(&mut self, observations: &[f32]) {
+        let size = self.mean.len();
+        assert_eq!(observations.len() % size, 0, "whole observations of {size} components");
+        for observation in observations.chunks_exact(size) {
+            self.count += 1.0;
+            let sums = self.mean.iter_mut().zip(&mut self.sum_of_squares);
+            for (value, (mean, squares)) in observation.iter().zip(sums) {
+                let value = f64::from(*value);
+                let delta = value - *mean;
+                *mean += delta / self.count;
+                *squares += delta * (value - *mean);
+            }
+        }
+        if !observations.is_empty() {
+            for (std, squares) in self.std.iter_mut().zip(&self.sum_of_squares) {
+                *std = deviation(*squares, self.count);
+            }
         }
     }
 
@@ -95,11 +103,11 @@ mod tests {
         let data = [[1.0, 5.0], [2.0, 5.0], [4.0, 5.0], [9.0, 5.0]];
         let mut normalizer = Normalizer::new(2);
         assert_eq!(normalizer.std(), [1.0, 1.0]);
-        for row in &data {
-            normalizer.update(row);
-        }
+        normalizer.update(&data[..3].concat());
+        normalizer.update(&data[3]);
+        normalizer.update(&[]);
         assert_eq!(normalizer.mean(), [4.0, 5.0]);
-        let variance = data.iter().map(|row| (row[0] - 4.0_f64).powi(2)).sum::<f64>() / 4.0;
+        let variance = data.iter().map(|row| (f64::from(row[0]) - 4.0).powi(2)).sum::<f64>() / 4.0;
         assert!((normalizer.std()[0] - variance.sqrt()).abs() < 1e-12);
         assert_eq!(normalizer.std()[1], 1e-4);
     }
@@ -107,9 +115,7 @@ mod tests {
     #[test]
     fn statistics_survive_the_round_trip() {
         let mut normalizer = Normalizer::new(1);
-        for value in [3.0, -1.0, 7.5] {
-            normalizer.update(&[value]);
-        }
+        normalizer.update(&[3.0, -1.0, 7.5]);
         let copy = Normalizer::from_statistics(
             normalizer.count(),
             normalizer.mean().to_vec(),

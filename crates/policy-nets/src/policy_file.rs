@@ -197,12 +197,17 @@ fn read_layers(
         }
         layer += 1;
     }
-    let is_read = |name: &str| {
-        let number = name.strip_prefix("mean.").and_then(|rest| rest.split('.').next());
-        number.is_none_or(|number| number.parse::<usize>().is_ok_and(|number| number < layer))
+    let is_read = |name: &str| match name.strip_prefix("mean.").and_then(|rest| rest.split_once('.')) {
+        Some((number, part)) => {
+            number.parse::<usize>().is_ok_and(|number| number < layer)
+                && (part == "weight" || bias && part == "bias")
+        }
+        None => !name.starts_with("mean."),
     };
     if let Some(name) = file.names().into_iter().find(|name| !is_read(name)) {
-        let reason = format!("there is a tensor `{name}`, but no `mean.{layer}.weight`");
+        let biases = if bias { "biases" } else { "no biases" };
+        let reason =
+            format!("there is a tensor `{name}`, but the mean network has {layer} layers and {biases}");
         return Err(invalid(file.path(), reason));
     }
     let hidden = sizes[1..sizes.len() - 1].to_vec();
@@ -337,5 +342,22 @@ mod tests {
         assert_eq!(message, "p: log_std 1 is NaN, expected a finite number");
         let message = refusal(|_, metadata| _ = metadata.insert("policy".to_owned(), "{}".to_owned()));
         assert!(message.starts_with("p: metadata `policy` is not understood"), "{message}");
+        let message = refusal(|_, metadata| {
+            let description = r#"{"hidden": [4], "activation": "tanh", "bias": false}"#;
+            metadata.insert("policy".to_owned(), description.to_owned());
+        });
+        assert!(
+            message.contains("`mean.0.bias`, but the mean network has 2 layers and no biases"),
+            "{message}"
+        );
+        let message = refusal(|tensors, _| {
+            _ = tensors.insert("mean.1.scale".to_owned(), HostTensor::new([2], vec![1.0; 2]))
+        });
+        assert!(message.contains("there is a tensor `mean.1.scale`"), "{message}");
+        let message = refusal(|_, metadata| {
+            let description = r#"{"hidden": [4], "activation": "tanh", "bias": true, "deviation": {"learned": {"min": 1.0, "max": 0.5}}}"#;
+            metadata.insert("policy".to_owned(), description.to_owned());
+        });
+        assert_eq!(message, "p: the bounds of log_std are 1 and 0.5, expected a smaller and a larger number");
     }
 }

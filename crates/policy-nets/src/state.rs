@@ -70,6 +70,14 @@ pub enum PolicyStateError {
         /// The value found.
         value: f64,
     },
+    /// No log-deviation is within its bounds.
+    #[error("the bounds of log_std are {min} and {max}, expected a smaller and a larger number")]
+    Bounds {
+        /// The lower one.
+        min: f64,
+        /// The upper one.
+        max: f64,
+    },
     /// The normaliser has another number of components than an observation.
     #[error("the normalizer has {found} components, but the policy observes {expected}")]
     NormalizerSize {
@@ -118,7 +126,13 @@ impl PolicyState {
         parameters
     }
 
-    /// Checks lengths and finiteness.
+    /// Length of the trainable vector.
+    pub fn parameter_count(&self) -> usize {
+        let learned = if matches!(self.deviation, Deviation::Learned(_)) { self.log_std.len() } else { 0 };
+        self.mean_parameters.len() + learned
+    }
+
+    /// Checks lengths, finiteness and bounds.
     ///
     /// # Errors
     /// The first [`PolicyStateError`] found.
@@ -146,6 +160,11 @@ impl PolicyState {
             }
             check_finite("normalizer mean", normalizer.mean())?;
             check_finite("normalizer std", normalizer.std())?;
+        }
+        if let Deviation::Learned(LogStdBounds { min, max }) = self.deviation
+            && !(min <= max)
+        {
+            return Err(PolicyStateError::Bounds { min, max });
         }
         check_finite("mean parameter", &self.mean_parameters)?;
         check_finite("log_std", &self.log_std)

@@ -243,7 +243,10 @@ pub fn read_regular(path: &Path, most: u64) -> std::io::Result<Vec<u8>> {
         let message = format!("failed to read {}: {reason}", path.display());
         Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, message))
     };
-    let metadata = fs_err::metadata(path)?;
+    let named = |error: std::io::Error| {
+        std::io::Error::new(error.kind(), format!("failed to read {}: {error}", path.display()))
+    };
+    let metadata = std::fs::metadata(path).map_err(named)?;
     if !metadata.is_file() {
         return refuse("it is not a regular file".to_owned());
     }

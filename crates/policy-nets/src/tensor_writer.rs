@@ -138,8 +138,8 @@ pub fn replace(path: &Path, bytes: &[u8], previous: Option<&Path>) -> Result<()>
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    // A name that a rename would take away from a device or a pipe.
-    if path.symlink_metadata().is_ok_and(|metadata| !metadata.is_file() && !metadata.is_symlink()) {
+    // A name that a rename would take away from a device or a pipe, or from a link to one.
+    if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
         return Err(named(Error::new(ErrorKind::InvalidInput, "there is something that is no regular file")));
     }
     let mut builder = tempfile::Builder::new();
@@ -192,6 +192,13 @@ mod tests {
         std::fs::create_dir(folder.path().join("folder")).unwrap();
         let error = write_atomically(&folder.path().join("folder"), b"").unwrap_err().to_string();
         assert!(error.contains("no regular file"), "{error}");
+        #[cfg(unix)]
+        {
+            let link = folder.path().join("link");
+            std::os::unix::fs::symlink("/dev/null", &link).unwrap();
+            let error = write_atomically(&link, b"").unwrap_err().to_string();
+            assert!(error.contains("no regular file") && link.is_symlink(), "{error}");
+        }
         let error = write_atomically(&folder.path().join("absent/file"), b"").unwrap_err().to_string();
         assert!(error.contains("absent"), "{error}");
     }

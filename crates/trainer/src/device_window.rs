@@ -61,11 +61,6 @@ impl DeviceWindow {
         self.ring.filled == 0
     }
 
-    /// Most batches held, `omega`.
-    pub fn capacity(&self) -> usize {
-        self.ring.capacity
-    }
-
     /// Sizes of a batch.
     pub fn shape(&self) -> BatchShape {
         self.shape
@@ -82,7 +77,11 @@ impl DeviceWindow {
     }
 
     /// Copies a batch, in the place of the oldest one when the window is full: six transfers to the device, no launch.
+    ///
+    /// # Panics
+    /// When the batch has other sizes.
     pub fn push(&mut self, batch: &Trajectories) {
+        assert_eq!(batch.shape, self.shape, "sizes of the batch");
         self.work.clear();
         self.work.extend_from_slice(&batch.rewards);
         let ReturnRule { discount, kind, baseline } = self.rule;
@@ -103,8 +102,9 @@ impl DeviceWindow {
     /// passes through the host.
     ///
     /// # Errors
-    /// When the batch is on another device.
+    /// When the batch is on another device, or has other sizes.
     pub fn push_device(&mut self, batch: &DeviceTrajectories) -> Result<(), anyhow::Error> {
+        anyhow::ensure!(batch.shape == self.shape, "the batch has other sizes than the window's");
         let device = &self.device;
         let elsewhere = || anyhow::anyhow!("the batch is not on the window's device");
         let batch = BatchBuffers {

@@ -67,12 +67,9 @@ impl Evaluator {
         Ok(Self { entry: *entry, parts: parts.collect::<Result<_, RollOutError>>()?, first_actions: vec![] })
     }
 
-    /// Bytes of the episodes that are in memory at a time, for episodes of these sizes.
-    pub fn memory(entry: &Entry, episodes: usize, horizon: usize) -> f64 {
-        let step = 4 * (entry.observation_size + 2 * entry.action_size) + 8;
-        // The rest is rolled out in memory of its own.
-        let held = episodes.min(PART) + if episodes > PART { episodes % PART } else { 0 };
-        held as f64 * horizon as f64 * step as f64
+    /// Of so many episodes, those that are in memory at a time: a whole part and the rest.
+    pub(crate) fn held(episodes: usize) -> usize {
+        episodes.min(PART) + if episodes > PART { episodes % PART } else { 0 }
     }
 
     /// Runs every episode once. Equal `streams` and `iteration` give equal initial states.

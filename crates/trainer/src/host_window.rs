@@ -61,7 +61,11 @@ impl HostWindow {
     }
 
     /// Copies a batch, in the place of the oldest one when the window is full.
+    ///
+    /// # Panics
+    /// When the batch has other sizes.
     pub fn push(&mut self, batch: &Trajectories, rule: ReturnRule) {
+        assert_eq!(batch.shape, self.shape, "sizes of the batch");
         let slot = self.ring.advance();
         let copy = |ring: &mut [f32], values: &[f32]| {
             ring[slot * values.len()..][..values.len()].copy_from_slice(values);

@@ -6,6 +6,7 @@ use environments::{cart_pole, linear_quadratic, mountain_car, pendulum};
 use policy_nets::Architecture;
 use policy_nets::fused::{FusedNetwork, SWEEP_BYTES};
 
+use crate::evaluation::Evaluator;
 use crate::trajectories::BatchShape;
 
 /// Bytes that a run needs at most, by part: in the memory of this machine, but for [`device`](Self::device).
@@ -16,10 +17,11 @@ pub struct MemoryNeed {
     pub program: f64,
     /// The window: `omega N T (O + 2 A + 2)` numbers of 4 bytes.
     pub window: f64,
-    /// Fresh trajectories and evaluation episodes: `N T` steps of `4 (O + 2 A) + 8` bytes.
+    /// Fresh trajectories, `N T` steps of `4 (O + 2 A) + 8` bytes, and what [`of_evaluation`] says.
     pub batches: f64,
     /// Work memory of the estimator: with tensor operations, the activations of every layer and as much again for their
-    /// gradients; with fused kernels, of the CPU or a GPU, one gradient for each trajectory, at most [`SWEEP_BYTES`].
+    /// gradients; with fused kernels, of the CPU or a GPU, one gradient for each trajectory, where they take more than
+    /// [`SWEEP_BYTES`] as much as that or 128 bytes for each parameter.
     pub estimator: f64,
     /// A checkpoint while it is written: the window twice in 8 bytes a number, once as numbers and once as a file.
     pub checkpoint: f64,
@@ -33,6 +35,10 @@ const PROGRAM: f64 = 24.0 * 1_048_576.0;
 const THREADS: f64 = 2.0 * 1_048_576.0;
 const THREAD: f64 = 16.0 * 1024.0;
 const PARAMETER: f64 = 96.0;
+/// Of two passes over a window: sixteen sums in double precision.
+const SUMS: f64 = 16.0 * 8.0;
+/// A return in a list that grows.
+const RETURN: f64 = 16.0;
 const COMPUTED_ENVIRONMENT: f64 = 1024.0;
 const SIMULATED_ENVIRONMENT: f64 = 160.0 * 1024.0;
 
@@ -54,16 +60,17 @@ impl MemoryNeed {
         let parameters: f64 = sizes.iter().map(|(inputs, outputs)| *inputs as f64 * *outputs as f64).sum();
         let widths: usize = architecture.layers().iter().map(|(_, outputs)| outputs).sum();
         let estimator = if fused {
-            (window * trajectories as f64 * parameters * 4.0).min(SWEEP_BYTES as f64)
+            let most = (SWEEP_BYTES as f64).max(SUMS * parameters);
+            (window * trajectories as f64 * parameters * 4.0).min(most)
         } else {
             window * steps * 4.0 * (4 * widths + 8 * action_size + observation_size) as f64
         };
         let numbers = window * steps * (step + 2.0);
-        let environments = (trajectories + episodes) as f64;
         Self {
-            program: PROGRAM + PARAMETER * parameters + environment_memory(environment) * environments,
+            program: PROGRAM + PARAMETER * parameters + environment_memory(environment) * trajectories as f64,
             window: numbers * 4.0,
-            batches: (steps + (episodes * horizon) as f64) * (4.0 * step + 8.0),
+            batches: of_steps(shape)
+                + of_evaluation(BatchShape { trajectories: episodes, ..shape }, environment),
             estimator,
             checkpoint: numbers * 16.0,
             device: 0.0,
@@ -92,6 +99,27 @@ impl MemoryNeed {
         let window = window as f64;
         let matrix = window * window * batch as f64 + window * parameters as f64;
         Self { estimator: self.estimator + 4.0 * matrix, ..self }
+    }
+
+    /// The same with the activations of the fresh trajectories, `batch` of the `trajectories` of a large batch, under two policies
+    /// at a time.
+    #[must_use]
+    pub fn with_two_policies(self, batch: usize, trajectories: usize) -> Self {
+        let share = 2.0 * batch as f64 / trajectories.max(1) as f64;
+        Self { estimator: self.estimator * share.max(1.0), ..self }
+    }
+
+    /// The keys that decide about the largest part.
+    pub fn largest(&self) -> &'static str {
+        let window = self.window + self.checkpoint;
+        let parts = [
+            (self.program, "policy.hidden or threads"),
+            (window, "algorithm.window, algorithm.batch_size or environment.horizon"),
+            (self.estimator, "policy.hidden, algorithm.window, algorithm.batch_size or environment.horizon"),
+            (self.batches, "environment.horizon, algorithm.batch_size or evaluation.episodes"),
+        ];
+        let largest = parts.into_iter().reduce(|most, part| if part.0 > most.0 { part } else { most });
+        largest.map_or("", |(_, keys)| keys)
     }
 
     /// All parts in the memory of this machine together.
@@ -127,24 +155,80 @@ impl fmt::Display for MemoryNeed {
     }
 }
 
+/// Bytes of the steps of a batch.
+fn of_steps(shape: BatchShape) -> f64 {
+    let BatchShape { trajectories, horizon, observation_size, action_size } = shape;
+    let step = 4 * (observation_size + 2 * action_size) + 8;
+    trajectories as f64 * horizon as f64 * step as f64
+}
+
+/// Bytes of an evaluation in the environment of the given name: the episodes that are held at a time, the environments that
+/// they run in, and the returns of all.
+pub fn of_evaluation(shape: BatchShape, environment: &str) -> f64 {
+    let held = Evaluator::held(shape.trajectories);
+    of_steps(BatchShape { trajectories: held, ..shape })
+        + held as f64 * environment_memory(environment)
+        + shape.trajectories as f64 * RETURN
+}
+
 /// Bytes of one environment. One that is not computed here is taken for a simulator's body.
 fn environment_memory(name: &str) -> f64 {
     let computed = [cart_pole::NAME, pendulum::NAME, mountain_car::NAME, linear_quadratic::NAME];
     if computed.contains(&name) { COMPUTED_ENVIRONMENT } else { SIMULATED_ENVIRONMENT }
 }
 
-/// Bytes of memory that this program can still have, where the system tells: those of the machine, and of the control
-/// group (a container) that it runs in.
+/// Bytes of memory that this program can still have, where the system tells: those of the machine, of the control groups (a
+/// container, a job) that it runs in, and of its address space (`ulimit -v`).
 pub fn available() -> Option<f64> {
     let read = |path: &str| std::fs::read_to_string(path).ok();
     let machine = read("/proc/meminfo").and_then(|text| of_machine(&text));
-    let number = |path: &str| read(path).and_then(|text| text.trim().parse::<f64>().ok());
-    let group = |limit: &str, used: &str| Some((number(limit)? - number(used)?).max(0.0));
-    let groups = [
-        group("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        group("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-    ];
-    groups.into_iter().chain([machine]).flatten().reduce(f64::min)
+    let groups = of_groups(&read("/proc/self/cgroup").unwrap_or_default(), &|path| read(path));
+    [machine, groups, of_address_space()].into_iter().flatten().reduce(f64::min)
+}
+
+/// What the least generous of the control groups leaves that a process is in, by `/proc/self/cgroup`: its own and all above.
+fn of_groups(membership: &str, read: &dyn Fn(&str) -> Option<String>) -> Option<f64> {
+    let number = |path: String| read(&path).and_then(|text| text.trim().parse::<f64>().ok());
+    let mut least: Option<f64> = None;
+    for line in membership.lines() {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(group)) = (fields.next(), fields.next()) else { continue };
+        let (root, limit, used) = match controllers {
+            "" => ("/sys/fs/cgroup", "memory.max", "memory.current"),
+            _ if controllers.split(',').any(|name| name == "memory") => {
+                ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes")
+            }
+            _ => continue,
+        };
+        // In a container the group's name is one of outside, and its files are the root's.
+        let ancestors = group.match_indices('/').map(|(place, _)| &group[..place]).chain([group]);
+        for group in ancestors {
+            let place = format!("{root}{}", group.trim_end_matches('/'));
+            if let (Some(limit), Some(used)) =
+                (number(format!("{place}/{limit}")), number(format!("{place}/{used}")))
+            {
+                let left = (limit - used).max(0.0);
+                least = Some(least.map_or(left, |least| least.min(left)));
+            }
+        }
+    }
+    least
+}
+
+/// What the limit of the address space leaves.
+#[cfg(target_os = "linux")]
+fn of_address_space() -> Option<f64> {
+    use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
+    let (limit, _) = getrlimit(Resource::RLIMIT_AS).ok().filter(|(limit, _)| *limit != RLIM_INFINITY)?;
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmSize:"))?;
+    let kibibytes: f64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+    Some((limit as f64 - kibibytes * 1024.0).max(0.0))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn of_address_space() -> Option<f64> {
+    None
 }
 
 /// `MemAvailable` of `/proc/meminfo`.
@@ -193,13 +277,20 @@ mod tests {
         let shape = BatchShape { trajectories: 40, horizon: 100, observation_size: 17, action_size: 6 };
         let need = MemoryNeed::new(shape, 8, 10, &architecture, true, "half-cheetah");
         assert_eq!(need.window, 32_000.0 * 4.0 * 31.0);
-        assert_eq!(need.program, PROGRAM + 96.0 * 1760.0 + 50.0 * SIMULATED_ENVIRONMENT);
-        assert_eq!(need.batches, 5_000.0 * 124.0);
+        assert_eq!(need.program, PROGRAM + 96.0 * 1760.0 + 40.0 * SIMULATED_ENVIRONMENT);
+        assert_eq!(need.batches, 5_000.0 * 124.0 + 10.0 * (SIMULATED_ENVIRONMENT + 16.0));
+        let episodes = MemoryNeed::new(shape, 8, 1_000_000, &architecture, true, "half-cheetah").batches;
+        let held = 256.0 + 64.0;
+        assert_eq!(episodes, (40.0 + held) * 100.0 * 124.0 + held * SIMULATED_ENVIRONMENT + 16e6);
         assert_eq!(need.estimator, 320.0 * 1760.0 * 4.0);
         assert_eq!(need.with_threads(2, [40, 10, 320], &architecture), need, "it is in the program's");
         let wide = Architecture { hidden: vec![20_000], ..architecture.clone() };
         let beyond = need.with_threads(64, [40, 10, 320], &wide).program - need.program;
-        assert!((113.0..130.0).contains(&(beyond / (24.0 * 20_000.0 * 4.0))), "{beyond}");
+        // A block of 24 samples, and a gradient of 23 numbers for each of the hidden layer's outputs.
+        assert!((113.0..130.0).contains(&(beyond / ((24.0 + 23.0) * 20_000.0 * 4.0))), "{beyond}");
+        let widest = Architecture { hidden: vec![2048, 2048], ..architecture.clone() };
+        let two_passes = MemoryNeed::new(shape, 8, 10, &widest, true, "half-cheetah").estimator;
+        assert_eq!(two_passes, 128.0 * (17.0 * 2048.0 + 2048.0 * 2048.0 + 2048.0 * 6.0));
         let generic = MemoryNeed::new(shape, 8, 10, &architecture, false, "lqr");
         assert_eq!(generic.estimator, 32_000.0 * 4.0 * (4.0 * 70.0 + 48.0 + 17.0));
         assert_eq!(need.checkpoint, 4.0 * need.window);
@@ -210,5 +301,26 @@ mod tests {
         assert!(on_device.to_string().ends_with("of the GPU's memory for the window and the estimate"));
         assert_eq!(of_machine("MemTotal: 9 kB\nMemAvailable:   2048 kB\n"), Some(2_097_152.0));
         assert_eq!(format_bytes(1.5 * 1024.0 * 1024.0), "1.5 MiB");
+        assert!(need.largest().starts_with("policy.hidden or"), "{need}");
+        assert_eq!(need.with_two_policies(40, 40).estimator, 2.0 * need.estimator);
+    }
+
+    #[test]
+    fn the_least_generous_control_group_counts() {
+        let file = |path: &str| {
+            let text = match path {
+                "/sys/fs/cgroup/job/memory.max" => "3000\n",
+                "/sys/fs/cgroup/job/memory.current" => "1000\n",
+                "/sys/fs/cgroup/job/step/memory.max" => "max\n",
+                "/sys/fs/cgroup/job/step/memory.current" | "/sys/fs/cgroup/memory.current" => "900\n",
+                "/sys/fs/cgroup/memory/memory.limit_in_bytes" => "9000\n",
+                "/sys/fs/cgroup/memory/memory.usage_in_bytes" => "500\n",
+                _ => return None,
+            };
+            Some(text.to_owned())
+        };
+        assert_eq!(of_groups("0::/job/step\n", &file), Some(2000.0));
+        assert_eq!(of_groups("4:cpu,memory:/elsewhere\n2:cpu:/job\n", &file), Some(8500.0));
+        assert_eq!(of_groups("0::/\n", &file), None);
     }
 }

@@ -63,7 +63,7 @@ pub struct MetricsRow {
     /// Fresh trajectories that ended because their simulation turned unstable.
     pub unstable: u64,
     /// Fresh trajectories of a batch that was dropped because of a number that is not finite. The other columns of such a
-    /// row repeat the row before.
+    /// row repeat the row before, or are NaN when there is none.
     #[serde(default)]
     pub dropped: u64,
     /// Signs of trouble, separated by spaces ([`crate::warnings`]).
@@ -79,6 +79,35 @@ pub struct MetricsRow {
 pub const TIME_COLUMNS: [&str; 2] = ["seconds", "seconds_total"];
 
 impl MetricsRow {
+    /// The row before the first: nothing is known.
+    pub fn unknown() -> Self {
+        Self {
+            return_mean: f64::NAN,
+            return_std: f64::NAN,
+            return_min: f64::NAN,
+            return_max: f64::NAN,
+            length_mean: f64::NAN,
+            gradient_norm: f64::NAN,
+            parameter_norm: f64::NAN,
+            policy_std: f64::NAN,
+            ess: f64::NAN,
+            ess_fraction: f64::NAN,
+            weight_max: f64::NAN,
+            share_newest: f64::NAN,
+            alpha_newest: f64::NAN,
+            lambda_mean: f64::NAN,
+            lambda_max: f64::NAN,
+            log_second_moment_mean: f64::NAN,
+            log_second_moment_max: f64::NAN,
+            ..Self::default()
+        }
+    }
+
+    /// Whether the row, and every one before it, is of a dropped batch: there is no return.
+    pub fn is_unknown(&self) -> bool {
+        self.return_mean.is_nan()
+    }
+
     /// Fills in the columns about fresh trajectories.
     pub fn set_returns(&mut self, fresh: &[Trajectories]) {
         let returns: Vec<f64> = fresh.iter().flat_map(Trajectories::returns).collect();
@@ -156,19 +185,25 @@ pub fn read_curve(path: &Path) -> Result<[Vec<f64>; 2], MetricsError> {
         return_mean: f64,
     }
     let points: Vec<Point> = parse(path, &complete_lines(path)?)?;
-    let (x, y) = points.iter().map(|point| (point.trajectories_total, point.return_mean)).unzip();
+    // Batches that were dropped before the first good one have no return.
+    let points = points.iter().skip_while(|point| point.return_mean.is_nan());
+    let (x, y) = points.map(|point| (point.trajectories_total, point.return_mean)).unzip();
     Ok([x, y])
 }
 
-/// The rows of the first `iterations` iterations of a metrics file, and the SHA-256 of the bytes that hold them (the
-/// header included) in hexadecimal digits.
+/// The rows of the first `iterations` iterations of a metrics file; the SHA-256 of the bytes that hold them (the header
+/// included) in hexadecimal digits; and the number of iterations of all rows. Rows behind those are not looked at, but for
+/// their number.
 ///
 /// # Errors
 /// As [`read`], and when a row is missing.
-pub fn read_first(path: &Path, iterations: u32) -> Result<(Vec<MetricsRow>, String), MetricsError> {
+pub fn read_first(path: &Path, iterations: u32) -> Result<(Vec<MetricsRow>, String, u32), MetricsError> {
     let mut bytes = complete_lines(path)?;
-    let mut rows: Vec<MetricsRow> = parse(path, &bytes)?;
-    rows.retain(|row| row.iteration <= iterations);
+    let ends = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(place, _)| place + 1);
+    let end = ends.take(iterations as usize + 1).last().unwrap_or_default();
+    let behind = bytes[end..].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count() as u32;
+    bytes.truncate(end);
+    let rows: Vec<MetricsRow> = parse(path, &bytes)?;
     let missing = (1..=iterations)
         .zip(0..)
         .find(|(iteration, index)| rows.get(*index).is_none_or(|row| row.iteration != *iteration));
@@ -180,11 +215,7 @@ pub fn read_first(path: &Path, iterations: u32) -> Result<(Vec<MetricsRow>, Stri
             ),
         });
     }
-    rows.truncate(iterations as usize);
-    let ends = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(place, _)| place + 1);
-    let end = ends.take(iterations as usize + 1).last().unwrap_or_default();
-    bytes.truncate(end);
-    Ok((rows, hex::encode(Sha256::digest(&bytes))))
+    Ok((rows, hex::encode(Sha256::digest(&bytes)), iterations + behind))
 }
 
 fn complete_lines(path: &Path) -> Result<Vec<u8>, MetricsError> {
@@ -253,8 +284,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.csv");
         std::fs::write(&path, to_csv(&[row(1), row(2), row(3)], true).unwrap()).unwrap();
-        let (rows, digest) = read_first(&path, 2).unwrap();
-        assert_eq!(rows, [row(1), row(2)]);
+        let (rows, digest, recorded) = read_first(&path, 2).unwrap();
+        assert_eq!((rows.as_slice(), recorded), ([row(1), row(2)].as_slice(), 3));
         assert_eq!(digest, hex::encode(Sha256::digest(to_csv(&rows, true).unwrap())));
         let message = read_first(&path, 4).unwrap_err().to_string();
         assert!(
@@ -262,6 +293,10 @@ mod tests {
             "{message}"
         );
         assert_eq!(read_first(&path, 0).unwrap().0, []);
+        let mut text = std::fs::read_to_string(&path).unwrap();
+        text.push_str("rubbish\n");
+        std::fs::write(&path, text).unwrap();
+        assert_eq!(read_first(&path, 2).unwrap(), (rows, digest, 4), "what stands behind is not read");
     }
 
     #[test]

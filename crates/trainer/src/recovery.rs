@@ -10,6 +10,8 @@ pub(crate) struct Recovered {
     pub(crate) checkpoint: Checkpoint,
     /// One for each iteration that the checkpoint has made.
     pub(crate) rows: Vec<MetricsRow>,
+    /// Iterations that were recorded, those after the checkpoint included.
+    pub(crate) recorded: u32,
     /// Why the newest checkpoint was not taken.
     damage: Option<CheckpointError>,
     /// Whether the rows are those that the run wrote.
@@ -30,9 +32,9 @@ pub(crate) fn recover(folder: &RunFolder) -> Result<Recovered, TrainError> {
         },
         Err(error) => return Err(error.into()),
     };
-    let (rows, digest) = metrics::read_first(&folder.metrics(), checkpoint.progress.iteration)?;
+    let (rows, digest, recorded) = metrics::read_first(&folder.metrics(), checkpoint.progress.iteration)?;
     let rows_unchanged = checkpoint.progress.metrics.as_ref().is_none_or(|expected| *expected == digest);
-    Ok(Recovered { checkpoint, rows, damage, rows_unchanged })
+    Ok(Recovered { checkpoint, rows, recorded, damage, rows_unchanged })
 }
 
 impl Recovered {

@@ -11,7 +11,7 @@ use environments::batch::{BatchError, BatchStepError, EnvironmentBatch};
 use environments::registry::{Entry, MakeError};
 use environments::{Environment, StepError};
 use policy_nets::fused::{FusedNetwork, Scratch};
-use policy_nets::{Normalizer, PolicyState};
+use policy_nets::{Architecture, Normalizer, PolicyState};
 
 use crate::finite::{BadNumber, Quantity};
 use crate::panics;
@@ -59,14 +59,14 @@ pub enum RollOutError {
 }
 
 impl RollOutError {
-    /// Step and trajectory at which it stands, for the first of several.
+    /// How many steps were made when it showed, and the trajectory, for the first of several: the reset's observation
+    /// before all else, and what a step returns with its reward.
     fn place(&self) -> (usize, usize) {
         match self {
-            Self::Step { step, trajectory, .. } => (*step, *trajectory),
+            Self::Step { step, trajectory, .. } => (step + 1, *trajectory),
             Self::NotFinite { bad, .. } => match bad.quantity {
-                Quantity::Reward { trajectory, step } => (step, trajectory),
-                // What a step returns is observed in the next one.
-                Quantity::Observation { trajectory, step, .. } => (step.saturating_sub(1), trajectory),
+                Quantity::Reward { trajectory, step } => (step + 1, trajectory),
+                Quantity::Observation { trajectory, step, .. } => (step, trajectory),
                 _ => (usize::MAX, usize::MAX),
             },
             _ => (usize::MAX, usize::MAX),
@@ -115,11 +115,12 @@ pub struct RollOut {
     group_size: usize,
     groups: Vec<Group>,
     threads: Threads,
-    network: Option<FusedNetwork>,
+    /// The mean network, with the shape of the last policy.
+    network: Option<(Architecture, FusedNetwork)>,
 }
 
 impl RollOut {
-    /// Makes `shape.trajectories` environments.
+    /// Makes `trajectories` environments.
     ///
     /// # Errors
     /// When an environment cannot be made.
@@ -181,11 +182,18 @@ impl RollOut {
     /// number of threads; [`RollOutError::Panicked`].
     ///
     /// # Panics
-    /// When `batch` has other sizes.
+    /// When `batch` has other sizes, or the policy than the environment.
     pub fn run(&mut self, sampling: Sampling<'_>, batch: &mut Trajectories) -> Result<usize, RollOutError> {
         let shape = self.shape;
         assert_eq!(batch.shape, shape, "sizes of the batch");
-        let network = self.network.get_or_insert_with(|| FusedNetwork::new(&sampling.policy.architecture));
+        let sizes = (sampling.policy.architecture.observation_size, sampling.policy.architecture.action_size);
+        assert_eq!(sizes, (shape.observation_size, shape.action_size), "sizes of the policy");
+        let architecture = &sampling.policy.architecture;
+        let network = match self.network.take().filter(|(previous, _)| previous == architecture) {
+            Some(kept) => kept,
+            None => (architecture.clone(), FusedNetwork::new(architecture)),
+        };
+        let (_, network) = self.network.insert(network);
         let parameters: Vec<f32> =
             sampling.policy.mean_parameters.iter().map(|value| *value as f32).collect();
         network.load(&parameters);

@@ -98,7 +98,7 @@ impl Run {
         }
         let recovered = recover(&folder)?;
         trainer.restore(&recovered.checkpoint)?;
-        let (asked, made) = (trainer.config().iterations, trainer.progress().iteration);
+        let (asked, made) = (trainer.config().iterations, recovered.recorded);
         if asked < made {
             return Err(TrainError::Options(format!(
                 "iterations is {asked}, but {} has made {made} already; a run that is resumed can only go on",
@@ -156,7 +156,7 @@ impl Run {
             watch,
             speaks: true,
             unstable_total: rows.iter().map(|row| row.unstable).sum(),
-            last_returns: last.map(|row| row.return_mean).collect(),
+            last_returns: last.filter(|row| !row.is_unknown()).map(|row| row.return_mean).collect(),
             trainer,
             folder,
         })
@@ -198,6 +198,7 @@ impl Run {
         let ending = match &outcome {
             Ok(()) if self.trainer.progress().iteration < self.trainer.config().iterations => Ending::Stopped,
             Ok(()) => Ending::Finished,
+            Err(error) if error.is_divergence() => Ending::Diverged,
             Err(_) => Ending::Failed,
         };
         let finished = self.finish(ending);
@@ -241,7 +242,9 @@ impl Run {
             row.flags = warnings::column(&flags);
             self.warn(&row, &flags);
             self.unstable_total += row.unstable;
-            self.last_returns.push_back(row.return_mean);
+            if !row.is_unknown() {
+                self.last_returns.push_back(row.return_mean);
+            }
             if self.last_returns.len() > FINAL_ITERATIONS {
                 self.last_returns.pop_front();
             }
@@ -322,12 +325,13 @@ impl Run {
     /// Writes everything that stands at the end of a run.
     fn finish(&mut self, ending: Ending) -> Result<Summary, TrainError> {
         let iteration = self.trainer.progress().iteration;
-        if self.trainer.is_whole() && (iteration > 0 || ending == Ending::Failed) {
+        let has_failed = matches!(ending, Ending::Failed | Ending::Diverged);
+        if self.trainer.is_whole() && (iteration > 0 || has_failed) {
             // A device that is lost may panic when it is read.
             let saved = panics::catch(|| self.checkpoint());
             match saved {
                 Ok(saved) => saved?,
-                Err(message) if ending != Ending::Failed => {
+                Err(message) if !has_failed => {
                     return Err(TrainError::Panicked { iteration, message: format!("a panic: {message}") });
                 }
                 Err(_) => {}
@@ -461,7 +465,7 @@ mod tests {
 
         let mut trainer = Trainer::new(&config, &device).unwrap();
         let shape = BatchShape { trajectories: 20, horizon: 5, observation_size: 2, action_size: 2 };
-        let inner = TrajectoryReuse::new(&config.algorithm, shape, 4, &device.device);
+        let inner = TrajectoryReuse::new(&config.algorithm, trainer.policy(), shape, &device.device).unwrap();
         trainer.set_algorithm(Box::new(Lost { inner, iterations: 0 }));
         let mut run = start("lost", trainer);
         let error = run.train(&stop, |_| ()).unwrap_err().to_string();

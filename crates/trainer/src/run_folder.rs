@@ -7,7 +7,7 @@ use std::sync::Arc;
 use policy_nets::tensor_file::{TEMPORARY_PREFIX, write_atomically};
 use sha2::{Digest, Sha256};
 
-use crate::config::{Config, Source, load};
+use crate::config::{Config, recorded};
 use crate::folder_lock::{FolderLock, LockError};
 use crate::metrics::{self, MetricsError, MetricsRow};
 
@@ -52,6 +52,12 @@ pub enum RunFolderError {
     },
 }
 
+/// Whether the system refused for want of room, or because nothing can be written there: no other input would help.
+pub fn is_exhausted(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge | ReadOnlyFilesystem)
+}
+
 /// The folder of a run.
 #[derive(Clone, Debug)]
 pub struct RunFolder {
@@ -63,9 +69,9 @@ pub struct RunFolder {
 /// The file by which a run locks its folder.
 pub(crate) const LOCK: &str = "run.lock";
 
-/// Names of the files that a run writes.
+/// Names of the files that a run writes, in the order in which they are removed: what a killed removal leaves has the
+/// configuration still.
 const FILES: [&str; 8] = [
-    "config.toml",
     "metrics.csv",
     "policy.safetensors",
     "policy-best.safetensors",
@@ -73,6 +79,7 @@ const FILES: [&str; 8] = [
     "learning_curve.png",
     "summary.json",
     "checkpoint",
+    "config.toml",
 ];
 
 impl RunFolder {
@@ -91,12 +98,12 @@ impl RunFolder {
             if !force {
                 return Err(RunFolderError::NotEmpty { path: path.to_owned() });
             }
-            if folder.holds_something_else()? && !folder.holds_a_run() {
+            if (folder.holds_something_else()? || folder.is_foreign()) && !folder.holds_a_run() {
                 return Err(RunFolderError::Foreign { path: path.to_owned() });
             }
             folder.remove_leftovers()?;
             let checkpoints = [folder.checkpoint(), folder.previous_checkpoint()];
-            for file in FILES.iter().map(|name| path.join(name)).chain(checkpoints) {
+            for file in checkpoints.into_iter().chain(FILES.iter().map(|name| path.join(name))) {
                 if file.symlink_metadata().is_ok_and(|metadata| !metadata.is_dir()) {
                     fs_err::remove_file(&file)?;
                 }
@@ -129,8 +136,18 @@ impl RunFolder {
 
     /// Whether a run has been here: its configuration, and rows of metrics or a checkpoint.
     fn holds_a_run(&self) -> bool {
-        let recorded = || metrics::read(&self.metrics()).is_ok() || self.has_checkpoint();
-        load(&Source::File(self.config()), &[]).is_ok() && recorded()
+        let is_recorded = || metrics::read(&self.metrics()).is_ok() || self.has_checkpoint();
+        recorded(&self.config()).is_ok() && is_recorded()
+    }
+
+    /// Whether files with the names of a run's are none: every run begins with its configuration.
+    fn is_foreign(&self) -> bool {
+        let others = FILES.iter().filter(|name| !["config.toml", "checkpoint"].contains(*name));
+        let is_there = |name: &str| self.path.join(name).symlink_metadata().is_ok();
+        match is_there("config.toml") {
+            true => recorded(&self.config()).is_err(),
+            false => others.copied().any(is_there),
+        }
     }
 
     /// Whether there is anything that no run writes. A folder without it is at most what a killed run left.

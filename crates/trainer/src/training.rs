@@ -110,8 +110,7 @@ impl Trainer {
             state.normalizer = Some(Normalizer::new(entry.observation_size));
         }
         let policy = GaussianPolicy::from_state(&state, &device.device);
-        let parameter_count = state.flat_parameters().len();
-        let algorithm = algorithms::make(config, shape, parameter_count, streams, device, &threads);
+        let algorithm = algorithms::make(config, &state, shape, streams, device, &threads);
         let evaluator = match config.evaluation.interval {
             0 => None,
             _ => Some(Evaluator::new(&entry, config.evaluation.episodes, horizon, &threads)?),
@@ -140,7 +139,7 @@ impl Trainer {
             threads,
             shape,
             memory_need,
-            last_row: MetricsRow::default(),
+            last_row: MetricsRow::unknown(),
             whole: true,
         })
     }
@@ -222,14 +221,15 @@ impl Trainer {
     /// finite ends it, or is dropped, as the configuration says.
     ///
     /// # Errors
-    /// A roll-out that failed, or a number that is not finite; then the policy is as before.
+    /// A roll-out that failed, or a number that is not finite; then the policy is as before. When it is a number of the
+    /// evaluation, the iteration was made.
     pub fn step(&mut self) -> Result<MetricsRow, TrainError> {
         let start = Instant::now();
-        let (mut row, sampled_by) = match self.attempt() {
+        let (mut row, judged) = match self.attempt() {
             Err(TrainError::NotFinite { bad, .. }) if self.config.bad_batches == BadBatches::Drop => {
                 (self.drop_batch(bad)?, None)
             }
-            outcome => outcome.map(|(row, policy)| (row, Some(policy)))?,
+            outcome => outcome?,
         };
         self.whole = false;
         self.progress.iteration += 1;
@@ -237,15 +237,15 @@ impl Trainer {
         row.iteration = self.progress.iteration;
         row.trajectories_total = self.progress.trajectories_total;
         row.env_steps_total = self.progress.env_steps_total;
-        row.evaluation_return = match self.evaluate(&row, sampled_by) {
+        if row.dropped == 0 {
+            self.update_normalizer();
+        }
+        row.evaluation_return = match self.evaluate(row.iteration, judged) {
             Err(TrainError::EvaluationNotFinite { .. }) if self.config.bad_batches == BadBatches::Drop => {
                 None
             }
             outcome => outcome?,
         };
-        if row.dropped == 0 {
-            self.update_normalizer();
-        }
         row.seconds = start.elapsed().as_secs_f64();
         self.progress.seconds_total += row.seconds;
         row.seconds_total = self.progress.seconds_total;
@@ -255,13 +255,14 @@ impl Trainer {
     }
 
     /// Samples, checks, estimates and updates; counters are left alone, but for steps. Returns the row, and the policy that
-    /// sampled.
-    fn attempt(&mut self) -> Result<(MetricsRow, PolicyState), TrainError> {
+    /// sampled with the mean return of what it sampled, if it did.
+    fn attempt(&mut self) -> Result<(MetricsRow, Option<(f64, PolicyState)>), TrainError> {
         let iteration = self.progress.iteration + 1;
         let mut row = MetricsRow::default();
+        let mut of_others = vec![];
         let on_device = self.sample_on_device();
         if on_device.is_none() {
-            row.unstable = self.sample()?;
+            (row.unstable, of_others) = self.sample()?;
             finite::check_batches(&self.fresh).map_err(|bad| TrainError::NotFinite { iteration, bad })?;
         }
 
@@ -288,7 +289,15 @@ impl Trainer {
         self.progress.env_steps_total += steps;
         self.progress.memory_empty = false;
         self.progress.dropped_in_a_row = 0;
-        Ok((row, sampled_by))
+        let return_mean = if of_others.contains(&true) {
+            let own = self.fresh.iter().zip(&of_others).filter(|(_, of_other)| !**of_other);
+            mean_return(own.map(|(batch, _)| batch))
+        } else {
+            Some(row.return_mean)
+        };
+        // Trajectories that ended for want of a stable simulation are short, and their returns tell nothing.
+        let return_mean = return_mean.filter(|_| row.unstable == 0);
+        Ok((row, return_mean.map(|return_mean| (return_mean, sampled_by))))
     }
 
     /// Starts the device's own roll-out of what the algorithm plans, where there is one. Its numbers need no check: a kernel
@@ -311,8 +320,9 @@ impl Trainer {
         Some(phases.time(Phase::RollOut, || roll_out.run(sampling())))
     }
 
-    /// Samples what the algorithm plans; returns how many trajectories turned unstable.
-    fn sample(&mut self) -> Result<u64, TrainError> {
+    /// Samples what the algorithm plans; returns how many trajectories turned unstable, and which batches another policy than
+    /// the current one sampled.
+    fn sample(&mut self) -> Result<(u64, Vec<bool>), TrainError> {
         let iteration = self.progress.iteration;
         let plan = self.algorithm.plan(iteration);
         let key = (self.streams, iteration);
@@ -320,7 +330,8 @@ impl Trainer {
         let sampled =
             self.phases.time(Phase::RollOut, || sampler.sample(&plan, &self.policy, &self.state, key, fresh));
         // Rows of metrics count iterations from 1.
-        sampled.map_err(|error| in_iteration(error, iteration + 1))
+        let unstable = sampled.map_err(|error| in_iteration(error, iteration + 1))?;
+        Ok((unstable, plan.iter().map(|draw| draw.parameters.is_some()).collect()))
     }
 
     /// Goes on without an update and without the fresh batch. When the algorithm has taken it in already, its memory is
@@ -338,8 +349,8 @@ impl Trainer {
         if !self.whole {
             self.algorithm = algorithms::make(
                 &self.config,
+                &self.state,
                 self.shape,
-                self.state.flat_parameters().len(),
                 self.streams,
                 &self.device,
                 &self.threads,
@@ -392,14 +403,14 @@ impl Trainer {
         Ok((readings, summary, std::mem::replace(&mut self.state, updated)))
     }
 
-    /// Evaluates the policy when it is time to, and keeps it when it is the best so far. Without evaluations, the one that is
-    /// judged is that which sampled the iteration's batch; there is none when the batch was dropped.
+    /// Evaluates the policy when it is time to, and keeps it when it is the best so far of those whose simulations stayed
+    /// stable. Without evaluations, the one that is judged is that which sampled the iteration's batch, by its mean return;
+    /// there is none when the batch was dropped.
     fn evaluate(
         &mut self,
-        row: &MetricsRow,
-        sampled_by: Option<PolicyState>,
+        iteration: u32,
+        sampled: Option<(f64, PolicyState)>,
     ) -> Result<Option<f64>, TrainError> {
-        let iteration = row.iteration;
         let due = match self.config.evaluation.interval {
             0 => false,
             interval => iteration.is_multiple_of(interval) || iteration == self.config.iterations,
@@ -412,11 +423,14 @@ impl Trainer {
                     .phases
                     .time(Phase::Evaluation, || evaluator.run(policy, streams, iteration, mode))
                     .map_err(|error| in_evaluation(error, iteration))?;
+                if evaluation.unstable > 0 {
+                    return Ok(Some(evaluation.return_mean));
+                }
                 (evaluation.return_mean, None)
             }
             Some(_) => return Ok(None),
-            None => match sampled_by {
-                Some(policy) => (row.return_mean, Some(policy)),
+            None => match sampled {
+                Some((return_mean, policy)) => (return_mean, Some(policy)),
                 None => return Ok(None),
             },
         };
@@ -434,20 +448,21 @@ impl Trainer {
     /// Takes the fresh observations into the normaliser, for the next iteration.
     fn update_normalizer(&mut self) {
         let Some(normalizer) = &mut self.state.normalizer else { return };
-        let mut observation = vec![];
         for batch in &self.fresh {
             let BatchShape { horizon, observation_size, .. } = batch.shape;
             let rows = batch.observations.chunks_exact(horizon * observation_size);
             for (rows, length) in rows.zip(&batch.lengths) {
-                for row in rows.chunks_exact(observation_size).take(*length as usize) {
-                    observation.clear();
-                    observation.extend(row.iter().map(|value| f64::from(*value)));
-                    normalizer.update(&observation);
-                }
+                normalizer.update(&rows[..*length as usize * observation_size]);
             }
         }
         self.policy.set_normalizer(normalizer.clone());
     }
+}
+
+/// Mean undiscounted return of all trajectories; `None` without one.
+fn mean_return<'a>(batches: impl Iterator<Item = &'a Trajectories>) -> Option<f64> {
+    let returns: Vec<f64> = batches.flat_map(Trajectories::returns).collect();
+    (!returns.is_empty()).then(|| returns.iter().sum::<f64>() / returns.len() as f64)
 }
 
 fn norm(values: &[f64]) -> f64 {

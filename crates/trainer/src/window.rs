@@ -140,7 +140,11 @@ impl Window {
     }
 
     /// Copies a batch to the device, in the place of the oldest one when the window is full.
+    ///
+    /// # Panics
+    /// When the batch has other sizes.
     pub fn push(&mut self, batch: &Trajectories, rule: ReturnRule) {
+        assert_eq!(batch.shape, self.shape, "sizes of the batch");
         let BatchShape { trajectories, horizon, observation_size, action_size } = self.shape;
         let device = self.mask.device();
         let slot = self.ring.advance();

@@ -184,7 +184,8 @@ fn a_run_that_failed_goes_on_where_it_was() {
         let done = rows(&folder).len();
         assert!(done > 0 && !done.is_multiple_of(7), "{done}: the test needs a failure between checkpoints");
         let summary = std::fs::read_to_string(folder.join("summary.json")).unwrap();
-        assert!(summary.contains(r#""ending": "failed""#), "{summary}");
+        let ending = if fault == PANIC { "failed" } else { "diverged" };
+        assert!(summary.contains(&format!(r#""ending": "{ending}""#)), "{summary}");
         assert_eq!(rows(&folder)[..], rows(&whole)[..done]);
         // Nothing has changed, so the same happens again, at once.
         assert_eq!(attempt().unwrap_err().to_string(), first);
@@ -277,8 +278,8 @@ fn log_ratios_that_are_not_numbers_are_named() {
     let state = trainer::<HEALTHY>("").policy().clone();
     let policy = GaussianPolicy::from_state(&state, &device.device);
     let algorithms: [Box<dyn Algorithm>; 2] = [
-        Box::new(FusedReuse::new(&config.algorithm, shape, 1, &device.device, &threads)),
-        Box::new(TrajectoryReuse::new(&config.algorithm, shape, 1, &device.device)),
+        Box::new(FusedReuse::new(&config.algorithm, &state, shape, &device.device, &threads).unwrap()),
+        Box::new(TrajectoryReuse::new(&config.algorithm, &state, shape, &device.device).unwrap()),
     ];
     for mut algorithm in algorithms {
         let healthy = Trajectories { lengths: vec![10; 6], ..Trajectories::zeros(shape) };
@@ -358,4 +359,16 @@ fn a_dropped_batch_says_nothing_about_the_policy() {
     assert_eq!(trainer.step().unwrap().dropped, 6);
     assert_eq!(trainer.progress().best_score, None);
     assert!(!trainer.has_best_policy());
+}
+
+/// The policy that is evaluated, and so kept as the best, is the one that is saved: with the statistics of the observations
+/// that the iteration sampled.
+#[test]
+fn what_is_evaluated_has_the_newest_statistics() {
+    let options =
+        "policy.normalize_observations=true evaluation.interval=1 evaluation.episodes=2 iterations=1";
+    let mut trainer = trainer::<HEALTHY>(options);
+    trainer.step().unwrap();
+    assert_eq!(trainer.policy().normalizer.as_ref().unwrap().count(), 60.0);
+    assert_eq!(trainer.best_policy(), trainer.policy());
 }

@@ -196,6 +196,13 @@ pub(crate) fn assert_diagnostics(
     assert_bounded(report.effective_sample_size, effective, bound, format_args!("{name}: ESS"));
     let units = largest * all.len() as f64;
     assert_bounded(report.largest_weight, units, relative * units, format_args!("{name}: largest weight"));
+    for (i, own) in weights.iter().enumerate() {
+        if own.iter().copied().fold(0.0, f64::max) >= SMALLEST_WEIGHT {
+            let (found, effective) =
+                (report.batch_effective_sample_size[i], oracle::effective_sample_size(own));
+            assert_bounded(found, effective, relative * effective, format_args!("{name}: ESS of batch {i}"));
+        }
+    }
     for (i, share) in oracle::share(weights).into_iter().enumerate() {
         assert_bounded(
             report.batch_share[i],

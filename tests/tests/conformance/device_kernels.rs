@@ -3,13 +3,14 @@
 use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
 
-use integration_tests::oracle::{self, Settings, answer};
+use burn::tensor::Device;
+use integration_tests::oracle::{self, Problem, Settings, answer};
 use integration_tests::problems::Recipe;
 use kernels::cubecl::logging::{LaunchObservation, LaunchObserver};
 use kernels::{KernelDevice, TrajectoryStatistics, WeightRule, Weights};
 use policy_nets::GaussianPolicy;
 use trainer::algorithms::{Algorithm, DeviceReuse};
-use trainer::config::{AdamConfig, OptimizerConfig};
+use trainer::config::{AdamConfig, Config, OptimizerConfig};
 use trainer::device::SelectedDevice;
 use trainer::device_trajectories::DeviceTrajectories;
 use trainer::optimizer::Optimizer;
@@ -23,6 +24,12 @@ use crate::support::{batch_shape, coefficient_rule, fresh_batch, host, kernel_de
 /// Devices with kernels.
 fn gpus() -> Vec<SelectedDevice> {
     kernel_devices().into_iter().filter(|device| !device.is_host()).collect()
+}
+
+/// The problem's estimator on a device, with an empty window.
+fn estimator_of(config: &Config, problem: &Problem, device: &Device) -> DeviceReuse {
+    let policy = policy_state(&problem.target);
+    DeviceReuse::new(&config.algorithm, &policy, batch_shape(problem), device).unwrap()
 }
 
 /// Weights for ratios of every size and all exponents, with `ln(1 - lambda)` near its ends, and clipped ones.
@@ -95,12 +102,11 @@ fn rubbish_behind_the_end_is_not_read() {
     let recipe = Recipe { window: 2, batch: 5, horizon: 23, early_ends: true, ..Recipe::default() };
     let problem = recipe.problem(5);
     let config = configuration(&recipe, &PLAIN);
-    let parameters = problem.target.flat().len();
     for selected in gpus() {
         let device = &selected.device;
         let policy = GaussianPolicy::from_state(&policy_state(&problem.target), device);
         let [clean, spoiled] = [false, true].map(|spoils| {
-            let mut algorithm = DeviceReuse::new(&config, batch_shape(&problem), parameters, device).unwrap();
+            let mut algorithm = estimator_of(&config, &problem, device);
             for index in 0..2 {
                 let mut batch = fresh_batch(&problem, index);
                 let shape = batch.shape;
@@ -125,14 +131,14 @@ fn rubbish_behind_the_end_is_not_read() {
 fn a_window_that_no_kernel_counts_is_refused() {
     let config = configuration(&Recipe::default(), &PLAIN);
     let problem = Recipe::default().problem(0);
-    let parameters = problem.target.flat().len();
     for selected in gpus() {
         let shape = trainer::trajectories::BatchShape {
             trajectories: 1 << 20,
             horizon: 1 << 11,
             ..batch_shape(&problem)
         };
-        let refused = DeviceReuse::new(&config, shape, parameters, &selected.device).unwrap_err();
+        let policy = policy_state(&problem.target);
+        let refused = DeviceReuse::new(&config.algorithm, &policy, shape, &selected.device).unwrap_err();
         assert!(refused.contains("more than a kernel counts"), "{refused}");
     }
 }
@@ -149,8 +155,7 @@ fn assert_device_batches_conform(recipe: &Recipe, settings: &Settings, seed: u64
     for selected in gpus() {
         let (device, name) = (&selected.device, format!("{settings:?} on {}", selected.name));
         let policy = GaussianPolicy::from_state(&policy_state(&problem.target), device);
-        let parameters = problem.target.flat().len();
-        let mut algorithm = DeviceReuse::new(&config, batch_shape(&problem), parameters, device).unwrap();
+        let mut algorithm = estimator_of(&config, &problem, device);
         for index in 0..recipe.window {
             let batch = DeviceTrajectories::from_host(&fresh_batch(&problem, index), device);
             algorithm.window_mut().push_device(&batch).unwrap();
@@ -204,8 +209,7 @@ fn an_update_is_four_launches() {
     let config = configuration(&recipe, &PLAIN);
     for selected in gpus() {
         let device = &selected.device;
-        let parameters = problem.target.flat().len();
-        let mut algorithm = DeviceReuse::new(&config, batch_shape(&problem), parameters, device).unwrap();
+        let mut algorithm = estimator_of(&config, &problem, device);
         let mut policy = GaussianPolicy::from_state(&policy_state(&problem.target), device);
         let mut optimizer = Optimizer::new(&OptimizerConfig::Adam(AdamConfig::default()));
         let fresh = [fresh_batch(&problem, 0)];
@@ -235,8 +239,7 @@ fn a_nan_is_seen_on_the_host() {
     for selected in gpus() {
         let device = &selected.device;
         for what in ["observation", "action", "reward", "parameter"] {
-            let parameters = problem.target.flat().len();
-            let mut algorithm = DeviceReuse::new(&config, batch_shape(&problem), parameters, device).unwrap();
+            let mut algorithm = estimator_of(&config, &problem, device);
             let mut state = policy_state(&problem.target);
             let mut batch = fresh_batch(&problem, 1);
             match what {
@@ -263,8 +266,7 @@ fn the_window_comes_back_from_a_checkpoint() {
     let config = configuration(&recipe, &PLAIN);
     for selected in gpus() {
         let device = &selected.device;
-        let parameters = problem.target.flat().len();
-        let new = || DeviceReuse::new(&config, batch_shape(&problem), parameters, device).unwrap();
+        let new = || estimator_of(&config, &problem, device);
         let policy = GaussianPolicy::from_state(&policy_state(&problem.target), device);
         let (mut algorithm, mut saved) = (new(), std::collections::BTreeMap::new());
         for index in [0, 1, 2, 0] {

@@ -33,15 +33,15 @@ pub(crate) fn fused(
     problem: &Problem,
     device: &SelectedDevice,
 ) -> Option<Box<dyn Algorithm>> {
-    let (shape, parameters) = (batch_shape(problem), problem.target.flat().len());
+    let (shape, policy) = (batch_shape(problem), policy_state(&problem.target));
     if device.is_host() {
         let threads = Threads::new(2).unwrap();
-        let fused = FusedReuse::new(&config.algorithm, shape, parameters, &device.device, &threads);
-        return Some(Box::new(fused));
+        let fused = FusedReuse::new(&config.algorithm, &policy, shape, &device.device, &threads);
+        return Some(Box::new(fused.unwrap()));
     }
     #[cfg(all(any(feature = "wgpu", feature = "cuda"), not(feature = "fusion")))]
     return Some(Box::new(
-        trainer::algorithms::DeviceReuse::new(config, shape, parameters, &device.device).unwrap(),
+        trainer::algorithms::DeviceReuse::new(&config.algorithm, &policy, shape, &device.device).unwrap(),
     ));
     #[allow(unreachable_code, reason = "builds with fusion have no kernels of their own")]
     None
@@ -140,7 +140,7 @@ fn updates_are_those_of_the_tensor_operations() {
             };
             let fused = run(fused.as_mut(), &selected.device);
             let host_device = &host_device.device;
-            let mut generic = TrajectoryReuse::new(&config.algorithm, shape, parameters, host_device);
+            let mut generic = TrajectoryReuse::new(&config.algorithm, &state, shape, host_device).unwrap();
             let generic = run(&mut generic, host_device);
             for (fused, generic) in fused.0.iter().zip(&generic.0).chain(fused.1.iter().zip(&generic.1)) {
                 assert!((fused - generic).abs() <= 2e-4 * (1.0 + generic.abs()), "{fused} is not {generic}");
@@ -354,19 +354,18 @@ fn a_network_that_no_kernel_covers() {
         let name = format!("a wide network on {}", device.name);
         #[cfg(all(any(feature = "wgpu", feature = "cuda"), not(feature = "fusion")))]
         if !device.is_host() {
-            let parameters = problem.target.flat().len();
             let refused = trainer::algorithms::DeviceReuse::new(
-                &config,
+                &config.algorithm,
+                &policy_state(&problem.target),
                 batch_shape(&problem),
-                parameters,
                 &device.device,
             );
             assert!(refused.unwrap_err().contains("shared memory"), "{name}");
         }
         let mut algorithm = trainer::algorithms::make(
             &config,
+            &policy_state(&problem.target),
             batch_shape(&problem),
-            problem.target.flat().len(),
             trainer::random::Streams::new(0),
             &device,
             &Threads::new(2).unwrap(),

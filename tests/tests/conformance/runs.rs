@@ -65,11 +65,10 @@ fn assert_run_conforms(
         observation_size: recipe.observation_size,
         action_size: recipe.action_size,
     };
-    let parameters = batches[0].behaviour.flat().len();
     let mut algorithm = algorithms::make(
         config,
+        &policy_state(&batches[0].behaviour),
         shape,
-        parameters,
         Streams::new(config.seed),
         device,
         &Threads::new(2).unwrap(),

@@ -11,7 +11,7 @@
 //!
 //! # Numbers
 //! Single precision. Sums over steps of log-ratios and divergences carry their rounding errors along and end in double
-//! precision; sums over trajectories are in double precision. The mean of an observation is the same to the bit
+//! precision; sums over trajectories are in single precision for sixteen at a time and in double precision over these. The mean of an observation is the same to the bit
 //! whatever else is in the batch; the results over windows are the same to the bit whatever the number of threads.
 //! Processors with different instruction sets may differ in the last bits.
 //!

@@ -74,7 +74,8 @@ impl FusedNetwork {
         let outputs = || architecture.layers().into_iter().map(|(_, outputs)| outputs);
         let widths: usize = outputs().map(|outputs| outputs.next_multiple_of(lanes)).sum();
         let columns: usize = outputs().map(padded).sum::<usize>() + padded(architecture.observation_size);
-        (block_rows(widths) * (columns + architecture.action_size) * size_of::<f32>()) as f64
+        let block = block_rows(widths) * (columns + architecture.action_size);
+        ((block + architecture.parameter_count()) * size_of::<f32>()) as f64
     }
 
     /// Takes over a parameter vector in the order that [`Architecture`] documents; numbers behind those of the mean

@@ -8,7 +8,7 @@
 //! 2. *Two passes*: a forward pass for the statistics, then a forward and a backward pass in which the returns are multiplied
 //!    with the weights, and the gradients of trajectories go to one sum.
 //!
-//! Weighted sums are formed in single precision over blocks of [`BLOCK`] trajectories, which adds less than the rounding of the
+//! Weighted sums are formed in single precision over blocks of at most [`BLOCK`] trajectories, which adds less than the rounding of the
 //! gradients themselves, and in double precision over [`GROUPS`] or fewer groups of blocks and then over the groups, all in
 //! ascending order. Neither blocks nor groups nor anything else depends on the number of threads, so neither do the results.
 
@@ -129,7 +129,9 @@ impl FusedNetwork {
         let Workspace { threads, scratch, sums, .. } = workspace;
         let row = self.row_length();
         let most_groups = (SWEEP_BYTES / (row * size_of::<f64>())).clamp(LEAST_GROUPS, GROUPS);
-        let group = BLOCK * blocks_of_group(weights.len(), most_groups);
+        // Few trajectories in smaller blocks: a group is one thread's.
+        let block = weights.len().div_ceil(LEAST_GROUPS).clamp(1, BLOCK);
+        let group = block * weights.len().div_ceil(block).div_ceil(most_groups).max(1);
         let (weights, scale) = in_single_precision(weights);
         let groups = weights.len().div_ceil(group);
         sums.clear();
@@ -140,8 +142,8 @@ impl FusedNetwork {
             let mut memory = std::mem::take(&mut scratch.gradient);
             memory.reserve(row);
             let gradient = &mut memory[..row];
-            for (block, weights) in weights.chunks(BLOCK).enumerate() {
-                let (first, mut is_first) = (index * group + block * BLOCK, true);
+            for (number, weights) in weights.chunks(block).enumerate() {
+                let (first, mut is_first) = (index * group + number * block, true);
                 for (trajectory, &weight) in (first..).zip(weights) {
                     if weight != 0.0 {
                         window.gradient(trajectory, (returns, weight), gradient, is_first, scratch);
@@ -164,6 +166,11 @@ impl FusedNetwork {
         self.unpack_row(&total)
     }
 
+    /// Whether [`window_gradient`](Self::window_gradient) goes through the network once for a window of so many trajectories.
+    pub fn sweeps_once(&self, trajectories: usize) -> bool {
+        trajectories * self.row_length() * size_of::<f32>() <= SWEEP_BYTES
+    }
+
     /// Statistics, weights from them, and gradient of the surrogate with these weights, by the faster way that the
     /// memory allows. `returns` are as in [`Self::surrogate_gradient`].
     ///
@@ -181,7 +188,9 @@ impl FusedNetwork {
         workspace: &mut Workspace,
     ) -> Result<SurrogateGradient, E> {
         let row = self.row_length();
-        if trajectories.count() * row * size_of::<f32>() > SWEEP_BYTES {
+        if !self.sweeps_once(trajectories.count()) {
+            // Of shorter windows before.
+            workspace.gradients = Aligned::default();
             let weights = weigh(&self.trajectory_statistics(trajectories, log_std, workspace))?;
             return Ok(self.surrogate_gradient(trajectories, log_std, &weights, returns, workspace));
         }
@@ -224,7 +233,8 @@ impl FusedNetwork {
         owners: &[AtomicUsize],
         threads: &Threads,
     ) -> Vec<f64> {
-        let (length, group) = (self.row_length(), blocks_of_group(weights.len(), GROUPS));
+        let length = self.row_length();
+        let group = weights.len().div_ceil(BLOCK).div_ceil(GROUPS).max(1);
         let (weights, scale) = in_single_precision(weights);
         let blocks = gradients.chunks_mut(BLOCK * length).zip(weights.chunks(BLOCK));
         let blocks: Vec<_> = blocks.map(|block| Mutex::new(Some(block))).collect();
@@ -264,11 +274,6 @@ impl FusedNetwork {
 fn assert_weights_and_returns(trajectories: &Trajectories<'_>, weights: usize, returns: usize) {
     assert_eq!(weights, trajectories.count(), "a weight per trajectory");
     assert_eq!(returns, trajectories.count() * trajectories.horizon, "a return per step");
-}
-
-/// Blocks in a group of a weighted sum over so many trajectories.
-fn blocks_of_group(trajectories: usize, most_groups: usize) -> usize {
-    trajectories.div_ceil(BLOCK).div_ceil(most_groups).max(1)
 }
 
 /// The weights divided by the largest magnitude among them, and that: so none overflows, and what vanishes is less than

@@ -5,13 +5,14 @@ use burn::tensor::{Device, Tensor};
 use estimator::{Diagnostics, log_second_moment};
 use kernels::reduce::{Projection, square_count};
 use kernels::{
-    Buffer, Gradient, KernelDevice, PartialGradients, Statistics, TrajectoryStatistics, Weights, reduce,
+    Buffer, Gradient, KernelDevice, MOST_NUMBERS, PartialGradients, Statistics, TrajectoryStatistics,
+    Weights, reduce,
 };
-use policy_nets::{Deviation, GaussianPolicy};
+use policy_nets::{Architecture, Deviation, GaussianPolicy, PolicyState};
 
-use super::weighting::Weighting;
+use super::weighting::{Weighting, kernel_weighting};
 use super::{Algorithm, Draw, Estimate, Restore, Saved, Update};
-use crate::config::Config;
+use crate::config::AlgorithmConfig;
 use crate::device_trajectories::DeviceTrajectories;
 use crate::device_window::DeviceWindow;
 use crate::finite::Layout;
@@ -32,8 +33,9 @@ pub struct DeviceReuse {
     statistics: Statistics,
     gradient: Gradient,
     weights: Option<Weights>,
-    /// `ln sigma` on the device while it is constant.
-    log_std: Option<Buffer>,
+    architecture: Architecture,
+    /// `ln sigma` on the device; where it is learned, it stands at the end of the parameters, and these are not read.
+    log_std: Buffer,
     device: KernelDevice,
 }
 
@@ -47,42 +49,34 @@ struct Pass {
 }
 
 impl DeviceReuse {
-    /// The estimator that `config` names, with an empty window on `device`.
+    /// The estimator that `config` names, for policies like `policy`, with an empty window on `device`.
     ///
     /// # Errors
     /// What the kernels do not cover: algorithms that evaluate earlier policies, standardised observations, networks that
     /// do not fit into a cube's memory, devices without a compute client.
     pub fn new(
-        config: &Config,
+        config: &AlgorithmConfig,
+        policy: &PolicyState,
         shape: BatchShape,
-        parameter_count: usize,
         device: &Device,
     ) -> Result<Self, String> {
-        let algorithm = &config.algorithm;
-        if algorithm.evaluates_earlier_policies() {
-            return Err(format!("no kernel evaluates the earlier policies of `{}`", algorithm.name()));
-        }
-        if config.policy.normalize_observations {
-            return Err("no kernel standardizes observations".to_owned());
-        }
+        let weighting = kernel_weighting(config, policy)?;
         let BatchShape { trajectories, horizon, observation_size, action_size } = shape;
         let numbers =
-            algorithm.window() as u64 * (trajectories * horizon * observation_size.max(action_size)) as u64;
-        // Kernels count in 32 bits, and some way beyond the end.
-        if numbers > u64::from(u32::MAX) / 2 {
+            config.window() as u64 * (trajectories * horizon * observation_size.max(action_size)) as u64;
+        if numbers > MOST_NUMBERS as u64 {
             return Err(format!("a window of {numbers} numbers is more than a kernel counts"));
         }
         let device = KernelDevice::of(device).ok_or("the kernels do not run on this backend")?;
-        let architecture = config.policy.architecture(shape.observation_size, shape.action_size);
-        let learned = matches!(config.policy.deviation(), Deviation::Learned(_));
+        let architecture = &policy.architecture;
+        let learned = matches!(policy.deviation, Deviation::Learned(_));
         let reason = |error: kernels::NotCovered| error.to_string();
         // The window is made last: for a network that is not covered there is to be none.
-        let statistics = Statistics::new(&architecture, shape.horizon, learned, &device).map_err(reason)?;
-        let gradient = Gradient::new(&architecture, shape.horizon, learned, &device).map_err(reason)?;
-        let weighting = Weighting::new(algorithm, parameter_count);
+        let statistics = Statistics::new(architecture, shape.horizon, learned, &device).map_err(reason)?;
+        let gradient = Gradient::new(architecture, shape.horizon, learned, &device).map_err(reason)?;
         let weights = weighting
             .kernel_rule()
-            .and_then(|rule| Weights::new(rule, [algorithm.window(), shape.trajectories], device.limits()));
+            .and_then(|rule| Weights::new(rule, [config.window(), shape.trajectories], device.limits()));
         if weights.is_none() {
             tracing::info!(
                 "the weights use tensor operations: no kernel adds noise, or weighs more batches than its shared memory \
@@ -90,12 +84,13 @@ impl DeviceReuse {
             );
         }
         Ok(Self {
-            window: DeviceWindow::new(algorithm.window(), shape, ReturnRule::new(algorithm), &device),
+            window: DeviceWindow::new(config.window(), shape, ReturnRule::new(config), &device),
             statistics,
             gradient,
             weighting,
             weights,
-            log_std: None,
+            architecture: architecture.clone(),
+            log_std: device.upload(policy.log_std.iter().map(|value| *value as f32).collect()),
             device,
         })
     }
@@ -118,12 +113,9 @@ impl DeviceReuse {
         let on_device = |tensor: Tensor<1>| {
             device.buffer_of(tensor).unwrap_or_else(|| panic!("the policy is not on the window's device"))
         };
+        assert_eq!(policy.architecture(), &self.architecture, "architecture of the policy");
         let parameters = on_device(policy.parameters());
-        let log_std = &*self.log_std.get_or_insert_with(|| match policy.deviation() {
-            Deviation::Fixed => on_device(policy.log_std()),
-            // Not read: it stands at the end of the parameters.
-            Deviation::Learned(_) => device.upload(vec![0.0; self.window.shape().action_size]),
-        });
+        let log_std = &self.log_std;
         let buffers = self.window.buffers();
         let shape = [self.window.len(), self.window.shape().trajectories];
 

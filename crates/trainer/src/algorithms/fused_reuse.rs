@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use burn::tensor::{Device, Tensor, TensorData};
 use estimator::Diagnostics;
 use policy_nets::fused::{self, FusedNetwork, TrajectoryStatistics, Workspace};
-use policy_nets::{Deviation, GaussianPolicy};
+use policy_nets::{Architecture, Deviation, GaussianPolicy, PolicyState};
 
-use super::weighting::Weighting;
+use super::weighting::{Weighting, kernel_weighting};
 use super::{Algorithm, Draw, Estimate, Packed, Restore, Saved, Update};
 use crate::config::AlgorithmConfig;
 use crate::finite::Layout;
@@ -26,34 +26,34 @@ pub struct FusedReuse {
     window: HostWindow,
     returns: ReturnRule,
     weighting: Weighting,
-    network: Option<FusedNetwork>,
+    architecture: Architecture,
+    network: FusedNetwork,
     workspace: Workspace,
     device: Device,
 }
 
 impl FusedReuse {
-    /// Whether the kernels cover the algorithm and the policy: all but algorithms that evaluate earlier policies, and
-    /// standardised observations.
-    pub fn covers(config: &AlgorithmConfig, normalized: bool) -> bool {
-        !config.evaluates_earlier_policies() && !normalized
-    }
-
-    /// The estimator that `config` names, with an empty window.
+    /// The estimator that `config` names, for policies like `policy`, with an empty window.
+    ///
+    /// # Errors
+    /// What no fused kernel covers: algorithms that evaluate earlier policies, and standardised observations.
     pub fn new(
         config: &AlgorithmConfig,
+        policy: &PolicyState,
         shape: BatchShape,
-        parameter_count: usize,
         device: &Device,
         threads: &Threads,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, String> {
+        let weighting = kernel_weighting(config, policy)?;
+        Ok(Self {
             window: HostWindow::new(config.window(), shape),
             returns: ReturnRule::new(config),
-            weighting: Weighting::new(config, parameter_count),
-            network: None,
+            weighting,
+            architecture: policy.architecture.clone(),
+            network: FusedNetwork::new(&policy.architecture),
             workspace: Workspace::new(threads),
             device: device.clone(),
-        }
+        })
     }
 
     /// The estimator with the random streams of a run, for the noise that its configuration may ask for.
@@ -84,6 +84,9 @@ pub struct HostEstimate {
 impl FusedReuse {
     /// The estimate at `policy`, whose flat parameters are given in single precision ([`GaussianPolicy::parameters_on_host`]), in host
     /// memory; no tensor is made.
+    ///
+    /// # Panics
+    /// When the policy has another architecture than the one that the estimator was made for, or a batch other sizes.
     pub fn estimate_on_host(
         &mut self,
         policy: &GaussianPolicy,
@@ -93,7 +96,8 @@ impl FusedReuse {
     ) -> HostEstimate {
         phases.time(Phase::Push, || fresh.iter().for_each(|batch| self.window.push(batch, self.returns)));
 
-        let network = self.network.get_or_insert_with(|| FusedNetwork::new(policy.architecture()));
+        assert_eq!(policy.architecture(), &self.architecture, "architecture of the policy");
+        let network = &mut self.network;
         network.load(parameters);
         let log_std: Vec<f32> = match policy.deviation() {
             Deviation::Learned(_) => parameters[network.parameter_count()..].to_vec(),
@@ -104,7 +108,7 @@ impl FusedReuse {
         let (mut log_ratio, mut weights, mut diagnostics) = (vec![], vec![], vec![]);
         let mut weighing = Duration::ZERO;
         let window = &self.window;
-        let weigh = |statistics: &[TrajectoryStatistics]| {
+        let mut weigh = |statistics: &[TrajectoryStatistics]| {
             let start = Instant::now();
             // Infinite divergences become the estimator's sentinel; NaN stays, for the trainer to name.
             let bounded =
@@ -116,11 +120,25 @@ impl FusedReuse {
             Ok::<_, std::convert::Infallible>(weights.clone())
         };
         let trajectories: fused::Trajectories<'_> = window.trajectories();
-        let network = &*network;
+        let network = &self.network;
         let gradient = phases.time(Phase::Gradient, || {
-            network.window_gradient(&trajectories, &log_std, window.returns(), weigh, workspace)
+            if *weighting == Weighting::Uniform && !network.sweeps_once(trajectories.count()) {
+                // No pass for statistics that would not be read.
+                let unread = vec![TrajectoryStatistics::default(); trajectories.count()];
+                let Ok(weights) = weigh(&unread);
+                return network.surrogate_gradient(
+                    &trajectories,
+                    &log_std,
+                    &weights,
+                    window.returns(),
+                    workspace,
+                );
+            }
+            let Ok(gradient) =
+                network.window_gradient(&trajectories, &log_std, window.returns(), weigh, workspace);
+            gradient
         });
-        let Ok(fused::SurrogateGradient { mean: mut gradient, log_std: mut log_std_gradient }) = gradient;
+        let fused::SurrogateGradient { mean: mut gradient, log_std: mut log_std_gradient } = gradient;
         phases.shift(Phase::Gradient, Phase::Weights, weighing);
         if matches!(policy.deviation(), Deviation::Learned(_)) {
             gradient.append(&mut log_std_gradient);

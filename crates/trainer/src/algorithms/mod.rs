@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 
 use burn::tensor::Tensor;
 use estimator::Diagnostics;
-use policy_nets::GaussianPolicy;
 use policy_nets::tensor_file::HostTensor;
+use policy_nets::{GaussianPolicy, PolicyState};
 
 #[cfg(all(feature = "kernels", not(feature = "fusion")))]
 pub use device_reuse::DeviceReuse;
@@ -22,7 +22,7 @@ pub use fused_reuse::{FusedReuse, HostEstimate};
 pub use reuse::TrajectoryReuse;
 pub use variance_reduced::VarianceReduced;
 
-use crate::config::{Config, KernelChoice};
+use crate::config::{AlgorithmConfig, Config, KernelChoice};
 use crate::device::SelectedDevice;
 use crate::device_trajectories::DeviceTrajectories;
 use crate::finite::Layout;
@@ -168,56 +168,63 @@ pub trait Algorithm: Send {
     fn restore(&mut self, read: &mut Restore<'_>) -> Result<(), anyhow::Error>;
 }
 
-/// Makes the algorithm of a configuration; `shape.trajectories` is its batch size, and `streams` are those of the run.
+/// Makes the algorithm of a configuration, for policies like `policy`; `shape.trajectories` is its batch size, and `streams`
+/// are those of the run.
 ///
 /// Fused kernels compute the estimate where they cover it, on the CPU or on the GPU; where they do not, tensor operations
 /// do, and one line of the log says why.
 pub fn make(
     config: &Config,
+    policy: &PolicyState,
     shape: BatchShape,
-    parameter_count: usize,
     streams: Streams,
     device: &SelectedDevice,
     threads: &Threads,
 ) -> Box<dyn Algorithm> {
     let algorithm = &config.algorithm;
     if let Some(reduction) = algorithm.variance_reduction() {
-        return Box::new(VarianceReduced::new(reduction, parameter_count, streams, &device.device));
+        let count = policy.parameter_count();
+        return Box::new(VarianceReduced::new(reduction, count, streams, &device.device));
     }
-    if uses_fused(config, device) {
-        let fused = FusedReuse::new(algorithm, shape, parameter_count, &device.device, threads);
-        return Box::new(fused.with_streams(streams));
-    }
-    #[cfg(all(feature = "kernels", not(feature = "fusion")))]
-    if config.kernels == KernelChoice::Auto && !device.is_host() {
-        match DeviceReuse::new(config, shape, parameter_count, &device.device) {
-            Ok(fused) => return Box::new(fused.with_streams(streams)),
+    if config.kernels == KernelChoice::Auto {
+        match fused(algorithm, policy, shape, streams, device, threads) {
+            Ok(fused) => return fused,
+            // On a processor it costs little, and the algorithm says it all.
+            Err(reason) if device.is_host() => {
+                tracing::debug!("the estimator uses tensor operations: {reason}");
+            }
             Err(reason) => tracing::info!("the estimator uses tensor operations: {reason}"),
         }
     }
-    if config.kernels == KernelChoice::Auto && device.is_host() {
-        tracing::debug!(
-            "no fused kernel covers this algorithm and policy: the estimator uses tensor operations"
-        );
+    match TrajectoryReuse::new(algorithm, policy, shape, &device.device) {
+        Ok(reuse) => Box::new(reuse.with_streams(streams)),
+        Err(reason) => unreachable!("{reason}"),
     }
-    let reuse = TrajectoryReuse::new(algorithm, shape, parameter_count, &device.device);
-    Box::new(reuse.with_streams(streams))
 }
 
-/// Whether the fused kernels of a GPU compute the estimate, if the network fits into its shared memory.
-pub fn may_use_device_kernels(config: &Config, device: &SelectedDevice) -> bool {
-    cfg!(all(feature = "kernels", not(feature = "fusion")))
+/// The algorithm by the fused kernels for the device.
+fn fused(
+    config: &AlgorithmConfig,
+    policy: &PolicyState,
+    shape: BatchShape,
+    streams: Streams,
+    device: &SelectedDevice,
+    threads: &Threads,
+) -> Result<Box<dyn Algorithm>, String> {
+    if device.is_host() {
+        let fused = FusedReuse::new(config, policy, shape, &device.device, threads)?;
+        return Ok(Box::new(fused.with_streams(streams)));
+    }
+    #[cfg(all(feature = "kernels", not(feature = "fusion")))]
+    return Ok(Box::new(DeviceReuse::new(config, policy, shape, &device.device)?.with_streams(streams)));
+    #[cfg(not(all(feature = "kernels", not(feature = "fusion"))))]
+    Err("this build has no kernels for the device".to_owned())
+}
+
+/// Whether fused kernels compute the estimate; on a GPU, if the network fits into its shared memory.
+pub fn may_use_kernels(config: &Config, device: &SelectedDevice) -> bool {
+    (device.is_host() || cfg!(all(feature = "kernels", not(feature = "fusion"))))
         && config.kernels == KernelChoice::Auto
-        && !device.is_host()
-        && config.algorithm.variance_reduction().is_none()
         && !config.algorithm.evaluates_earlier_policies()
         && !config.policy.normalize_observations
-}
-
-/// Whether the fused CPU kernels compute the estimate.
-pub fn uses_fused(config: &Config, device: &SelectedDevice) -> bool {
-    config.kernels == KernelChoice::Auto
-        && device.is_host()
-        && config.algorithm.variance_reduction().is_none()
-        && FusedReuse::covers(&config.algorithm, config.policy.normalize_observations)
 }

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor};
 use estimator::{LoggedActions, closed_form_log_second_moment, log_ratio, step_coefficients, surrogate};
-use policy_nets::{GaussianPolicy, gaussian};
+use policy_nets::{GaussianPolicy, PolicyState, gaussian};
 
 use super::balance_heuristic::BalanceHeuristic;
 use super::weighting::{Weighting, with_diagnostics};
@@ -18,26 +18,55 @@ use crate::window::{ReturnRule, Window};
 pub struct TrajectoryReuse {
     window: Window,
     returns: ReturnRule,
-    weighting: Weighting,
-    balance_heuristic: Option<BalanceHeuristic>,
+    weights: Weights,
+}
+
+/// Where weights come from.
+#[derive(Debug)]
+enum Weights {
+    /// The log-ratios.
+    Ratios(Weighting),
+    /// Densities under all policies of the window.
+    BalanceHeuristic(Box<BalanceHeuristic>),
 }
 
 impl TrajectoryReuse {
-    /// The estimator that `config` names, with an empty window.
-    pub fn new(config: &AlgorithmConfig, shape: BatchShape, parameter_count: usize, device: &Device) -> Self {
-        let memory = || BalanceHeuristic::new(config.window(), shape.trajectories, parameter_count, device);
-        Self {
-            window: Window::new(config.window(), shape, device),
-            returns: ReturnRule::new(config),
-            weighting: Weighting::new(config, parameter_count),
-            balance_heuristic: matches!(config, AlgorithmConfig::Bh(_)).then(memory),
-        }
+    /// The estimator that `config` names, for policies of as many parameters as `policy`, with an empty window.
+    ///
+    /// # Errors
+    /// For variance-reduced algorithms, which are [`VarianceReduced`](super::VarianceReduced).
+    pub fn new(
+        config: &AlgorithmConfig,
+        policy: &PolicyState,
+        shape: BatchShape,
+        device: &Device,
+    ) -> Result<Self, String> {
+        let parameter_count = policy.parameter_count();
+        let weights = match (Weighting::new(config, parameter_count), config) {
+            (Some(weighting), _) => Weights::Ratios(weighting),
+            (None, AlgorithmConfig::Bh(_)) => Weights::BalanceHeuristic(Box::new(BalanceHeuristic::new(
+                config.window(),
+                shape.trajectories,
+                parameter_count,
+                device,
+            ))),
+            _ => {
+                return Err(format!(
+                    "`{}` corrects estimates instead of reusing trajectories",
+                    config.name()
+                ));
+            }
+        };
+        let window = Window::new(config.window(), shape, device);
+        Ok(Self { window, returns: ReturnRule::new(config), weights })
     }
 
     /// The estimator with the random streams of a run, for the noise that its configuration may ask for.
     #[must_use]
     pub fn with_streams(mut self, streams: Streams) -> Self {
-        self.weighting.set_streams(streams);
+        if let Weights::Ratios(weighting) = &mut self.weights {
+            weighting.set_streams(streams);
+        }
         self
     }
 
@@ -49,26 +78,32 @@ impl TrajectoryReuse {
         logged: &LoggedActions,
     ) -> (Tensor<2>, estimator::Diagnostics) {
         let log_std = policy.log_std();
-        if self.weighting == Weighting::Uniform {
-            let [window, batch, ..] = mean.dims();
-            let weights = Tensor::full([window, batch], 1.0 / (window * batch) as f64, &mean.device());
-            return with_diagnostics(weights);
-        }
-        let ratios = log_ratio(mean.clone(), log_std.clone(), logged);
-        match &mut self.balance_heuristic {
-            Some(memory) => {
+        let ratios = || log_ratio(mean.clone(), log_std.clone(), logged);
+        match &mut self.weights {
+            Weights::Ratios(Weighting::Uniform) => {
+                let [window, batch, ..] = mean.dims();
+                let weights = Tensor::full([window, batch], 1.0 / (window * batch) as f64, &mean.device());
+                with_diagnostics(weights)
+            }
+            Weights::Ratios(weighting) => {
+                let closed_form = || closed_form_log_second_moment(mean.clone(), log_std.clone(), logged);
+                weighting.weigh(ratios(), closed_form)
+            }
+            Weights::BalanceHeuristic(memory) => {
+                let ratios = ratios();
                 let weights = memory.weights(policy, &self.window, ratios.clone());
                 let (weights, diagnostics) = with_diagnostics(weights);
                 (weights, diagnostics.with_log_ratio(ratios))
             }
-            None => self.weighting.weigh(ratios, || closed_form_log_second_moment(mean, log_std, logged)),
         }
     }
 }
 
 impl Algorithm for TrajectoryReuse {
     fn plan(&mut self, iteration: u32) -> Vec<Draw> {
-        self.weighting.begin(iteration);
+        if let Weights::Ratios(weighting) = &mut self.weights {
+            weighting.begin(iteration);
+        }
         vec![Draw { trajectories: self.window.shape().trajectories, parameters: None }]
     }
 
@@ -105,13 +140,16 @@ impl Algorithm for TrajectoryReuse {
 
     fn save(&self, saved: &mut Saved) {
         self.window.save(saved);
-        if let Some(memory) = &self.balance_heuristic {
+        if let Weights::BalanceHeuristic(memory) = &self.weights {
             memory.save(saved);
         }
     }
 
     fn restore(&mut self, read: &mut Restore<'_>) -> Result<(), anyhow::Error> {
         self.window.restore(&mut *read)?;
-        self.balance_heuristic.as_mut().map_or(Ok(()), |memory| memory.restore(read))
+        match &mut self.weights {
+            Weights::BalanceHeuristic(memory) => memory.restore(read),
+            Weights::Ratios(_) => Ok(()),
+        }
     }
 }

@@ -5,6 +5,7 @@ use estimator::{
     CoefficientRule, Diagnostics, DivergenceEstimator, host, multiple_importance_weights, power_mean_weights,
     sample_log_second_moment,
 };
+use policy_nets::PolicyState;
 
 use crate::config::AlgorithmConfig;
 use crate::random::{Purpose, Streams};
@@ -23,8 +24,6 @@ pub(super) enum Weighting {
     },
     /// Uniform multiple importance weights.
     MultipleImportance,
-    /// The balance heuristic, which needs more than the ratios.
-    BalanceHeuristic,
 }
 
 /// Noise on `ln D`, of an experiment on the method's robustness: normal, with mean 0, drawn for every iteration and batch.
@@ -59,10 +58,11 @@ impl DivergenceNoise {
 }
 
 impl Weighting {
-    /// The weighting that a configuration names.
-    pub(super) fn new(config: &AlgorithmConfig, parameter_count: usize) -> Self {
+    /// The weighting that a configuration names, for a policy of `parameter_count` parameters; none for algorithms that
+    /// evaluate earlier policies, whose estimates need more than the ratios.
+    pub(super) fn new(config: &AlgorithmConfig, parameter_count: usize) -> Option<Self> {
         match config {
-            AlgorithmConfig::RtPg(options) => Self::PowerMean {
+            AlgorithmConfig::RtPg(options) => Some(Self::PowerMean {
                 rule: options.rule(parameter_count),
                 divergence: options.divergence,
                 exponent: options.exponent,
@@ -71,11 +71,15 @@ impl Weighting {
                     streams: Streams::new(0),
                     iteration: 0,
                 },
-            },
-            AlgorithmConfig::Miw(_) => Self::MultipleImportance,
-            AlgorithmConfig::Bh(_) => Self::BalanceHeuristic,
-            // On-policy algorithms; a variance-reduced one is made elsewhere, and without its corrections is one of them.
-            _ => Self::Uniform,
+            }),
+            AlgorithmConfig::Miw(_) => Some(Self::MultipleImportance),
+            AlgorithmConfig::Gpomdp(_) | AlgorithmConfig::Reinforce(_) => Some(Self::Uniform),
+            AlgorithmConfig::Bh(_)
+            | AlgorithmConfig::Svrpg(_)
+            | AlgorithmConfig::SrvrPg(_)
+            | AlgorithmConfig::StormPg(_)
+            | AlgorithmConfig::PagePg(_)
+            | AlgorithmConfig::DefPg(_) => None,
         }
     }
 
@@ -103,7 +107,6 @@ impl Weighting {
             Self::PowerMean { rule, divergence, exponent, noise } => {
                 (noise.deviation == 0.0).then_some(WeightRule::PowerMean { rule, divergence, exponent })
             }
-            Self::BalanceHeuristic => None,
         }
     }
 
@@ -132,12 +135,13 @@ impl Weighting {
                 let packed = host::packed_diagnostics(&weights, window, given);
                 (weights, packed)
             }
-            Self::MultipleImportance | Self::Uniform | Self::BalanceHeuristic => {
-                let weights = if *self == Self::MultipleImportance {
-                    host::multiple_importance_weights(log_ratio)
-                } else {
-                    vec![1.0 / log_ratio.len() as f64; log_ratio.len()]
-                };
+            Self::MultipleImportance => {
+                let weights = host::multiple_importance_weights(log_ratio);
+                let packed = host::packed_diagnostics(&weights, window, None);
+                (weights, packed)
+            }
+            Self::Uniform => {
+                let weights = vec![1.0 / log_ratio.len() as f64; log_ratio.len()];
                 let packed = host::packed_diagnostics(&weights, window, None);
                 (weights, packed)
             }
@@ -168,11 +172,18 @@ impl Weighting {
                 let (weights, diagnostics) = with_diagnostics(multiple_importance_weights(log_ratio.clone()));
                 (weights, diagnostics.with_log_ratio(log_ratio))
             }
-            Self::Uniform | Self::BalanceHeuristic => {
-                with_diagnostics(log_ratio.full_like(1.0 / (window * batch) as f64))
-            }
+            Self::Uniform => with_diagnostics(log_ratio.full_like(1.0 / (window * batch) as f64)),
         }
     }
+}
+
+/// The weighting of an algorithm that fused kernels cover for such policies, on the CPU or a GPU.
+pub(super) fn kernel_weighting(config: &AlgorithmConfig, policy: &PolicyState) -> Result<Weighting, String> {
+    if policy.normalizer.is_some() {
+        return Err("no kernel standardizes observations".to_owned());
+    }
+    Weighting::new(config, policy.parameter_count())
+        .ok_or_else(|| format!("no kernel evaluates the earlier policies of `{}`", config.name()))
 }
 
 /// Weights that have no coefficients.

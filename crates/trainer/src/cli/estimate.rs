@@ -1,13 +1,13 @@
 //! `rtpg estimate`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use burn::tensor::FloatDType;
 use clap::ValueEnum;
 use estimator::{Baseline, CoefficientRule, DivergenceEstimator, MixtureRule, StepReturn};
 use policy_nets::PolicyState;
-use policy_nets::tensor_file::{self, StoredFloat, write_atomically};
+use policy_nets::tensor_file::{self, StoredFloat, TensorFile, write_atomically};
 use trainer::config::{EXPONENTS, is_exponent};
 use trainer::device::{self, DeviceChoice};
 use trainer::logged::{LoggedEstimate, LoggedOptions, LoggedTrajectories, LoggedWeights, estimate};
@@ -161,6 +161,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
             )));
         }
     }
+    arguments.out.as_deref().map_or(Ok(()), check_target)?;
     let policy = PolicyState::load(&arguments.policy).map_err(Failure::input)?;
     let logged = LoggedTrajectories::load(&arguments.trajectories).map_err(Failure::input)?;
     let options = LoggedOptions {
@@ -191,16 +192,33 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     result.check().map_err(Failure::run)?;
     if let Some(path) = &arguments.out {
         let float = if precision == Precision::F64 { StoredFloat::F64 } else { StoredFloat::F32 };
-        let metadata = BTreeMap::from([("format".to_owned(), "rtpg-estimate/1".to_owned())]);
+        let metadata = BTreeMap::from([("format".to_owned(), FORMAT.to_owned())]);
         let tensors = result.tensors.clone();
         let bytes = tensor_file::to_sealed_bytes(tensors, &metadata, float).map_err(Failure::run)?;
-        write_atomically(path, &bytes).map_err(Failure::input)?;
+        write_atomically(path, &bytes).map_err(Failure::writing)?;
     }
     print(&result, &logged, &selected.name);
     if let Some(path) = &arguments.out {
         print_line(format_args!("written to {}", path.display()));
     }
     Ok(())
+}
+
+/// The format of the file that is written.
+const FORMAT: &str = "rtpg-estimate/1";
+
+/// Refuses to write over anything but an estimate.
+fn check_target(path: &Path) -> Result<(), Failure> {
+    let is_estimate = || {
+        TensorFile::read(path).is_ok_and(|file| file.metadata("format").is_some_and(|found| found == FORMAT))
+    };
+    if path.symlink_metadata().is_err() || is_estimate() {
+        return Ok(());
+    }
+    Err(Failure::input(anyhow::anyhow!(
+        "--out {}: there is something that is no estimate; name another file",
+        path.display()
+    )))
 }
 
 impl Arguments {

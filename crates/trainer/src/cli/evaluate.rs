@@ -1,5 +1,6 @@
 //! `rtpg evaluate`.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use environments::drawing::Scene;
@@ -7,13 +8,14 @@ use environments::drawing::animation::{self, AnimationError};
 use environments::registry;
 use policy_nets::PolicyState;
 use policy_nets::tensor_file::write_atomically;
-use trainer::config::{Source, load};
+use trainer::config::recorded;
 use trainer::evaluation::{Evaluation, Evaluator};
 use trainer::memory::{self, format_bytes};
 use trainer::random::Streams;
 use trainer::rollout::Mode;
 use trainer::run_folder::RunFolder;
 use trainer::threads::Threads;
+use trainer::trajectories::BatchShape;
 
 use super::{Failure, Outcome, print_line};
 
@@ -75,7 +77,13 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     }
     let horizon =
         arguments.horizon.map(|horizon| horizon as usize).or(subject.horizon).unwrap_or(entry.horizon);
-    let needed = Evaluator::memory(entry, arguments.episodes as usize, horizon);
+    let shape = BatchShape {
+        trajectories: arguments.episodes as usize,
+        horizon,
+        observation_size: entry.observation_size,
+        action_size: entry.action_size,
+    };
+    let needed = memory::of_evaluation(shape, entry.name);
     if let Some(available) = memory::available().filter(|available| needed > *available) {
         return Err(Failure::input(anyhow::anyhow!(
             "{} episodes of {horizon} steps take {} of memory, but {} are available; lower --episodes or --horizon",
@@ -98,7 +106,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     if let Some(path) = &arguments.gif {
         let frames = evaluator.film(streams, ITERATION, mode).map_err(Failure::run)?;
         let picture = animate(&frames, entry.step_duration).map_err(Failure::run)?;
-        write_atomically(path, &picture).map_err(Failure::input)?;
+        write_atomically(path, &picture).map_err(Failure::writing)?;
         if !arguments.json {
             print_line(format_args!("the first episode is drawn in {}", path.display()));
         }
@@ -109,11 +117,18 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
 /// Refuses to draw over anything but a picture of this kind.
 fn check_target(path: &Path) -> Result<(), Failure> {
     if path.symlink_metadata().is_err() {
-        return Ok(());
+        return match path.parent() {
+            Some(folder) if folder.as_os_str().is_empty() || folder.is_dir() => Ok(()),
+            _ => Err(Failure::input(anyhow::anyhow!("--gif {}: there is no such folder", path.display()))),
+        };
     }
-    let is_gif = path.is_file() && fs_err::read(path).is_ok_and(|bytes| bytes.starts_with(b"GIF8"));
-    if is_gif {
-        return Ok(());
+    if path.is_file() {
+        let mut start = vec![];
+        let mut file = fs_err::File::open(path).map_err(Failure::input)?.take(4);
+        file.read_to_end(&mut start).map_err(Failure::input)?;
+        if start == b"GIF8" {
+            return Ok(());
+        }
     }
     Err(Failure::input(anyhow::anyhow!(
         "--gif {}: there is something that is no GIF; name another file",
@@ -151,7 +166,7 @@ fn subject(arguments: &Arguments) -> Result<Subject, Failure> {
     let path: &Path = &arguments.policy;
     if path.is_dir() {
         let folder = RunFolder::open(path).map_err(Failure::input)?;
-        let config = load(&Source::File(folder.config()), &[]).map_err(Failure::input)?;
+        let config = recorded(&folder.config()).map_err(Failure::input)?;
         let best = folder.best_policy();
         let file = if arguments.last || !best.is_file() { folder.policy() } else { best };
         return Ok(Subject {

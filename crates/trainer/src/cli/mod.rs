@@ -19,6 +19,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 use trainer::panics;
+use trainer::run_folder::is_exhausted;
 
 /// Train neural Gaussian policies by policy gradient with trajectory reuse.
 #[derive(Debug, Parser)]
@@ -71,6 +72,11 @@ impl Failure {
     /// Wrong input.
     fn input(error: impl Into<anyhow::Error>) -> Self {
         Self::Input(error.into())
+    }
+
+    /// A file that was not written where the user asked for it.
+    fn writing(error: std::io::Error) -> Self {
+        if is_exhausted(&error) { Self::run(error) } else { Self::input(error) }
     }
 
     /// Failed work.
@@ -156,6 +162,15 @@ fn ignore_file_size_signal() {
     if let Err(error) = unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) } {
         tracing::debug!("SIGXFSZ is not ignored: {error}");
     }
+}
+
+/// A word as a shell reads it back.
+pub(crate) fn quoted(word: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./=,:+@%".contains(&byte);
+    if !word.is_empty() && word.bytes().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 /// What clap answers to a command without its arguments: the help, on standard error.

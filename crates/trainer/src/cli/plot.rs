@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use trainer::config::{Source, load};
+use trainer::config::recorded;
 use trainer::run::draw_learning_curve;
 use trainer::run_folder::RunFolder;
 use trainer::training::TrainError;
@@ -21,7 +21,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     for path in &arguments.runs {
         let folder = RunFolder::open(path).map_err(Failure::input)?;
-        let config = load(&Source::File(folder.config()), &[]).map_err(Failure::input)?;
+        let config = recorded(&folder.config()).map_err(Failure::input)?;
         let drawn = draw_learning_curve(&folder, &config).map_err(|error| match error {
             TrainError::Metrics(_) => Failure::input(error),
             error => Failure::run(error),

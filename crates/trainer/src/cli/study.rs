@@ -12,7 +12,7 @@ use trainer::studies::{
     self, Definition, Event, Execution, Kind, Plan, StudyError, StudyFolder, Workers, gradient, manifest,
 };
 
-use super::{Failure, Outcome, print_line, print_message};
+use super::{Failure, Outcome, print_line, print_message, quoted};
 
 /// Options of `rtpg study`.
 #[derive(Debug, clap::Args)]
@@ -54,15 +54,6 @@ impl Arguments {
     }
 }
 
-/// A word as a shell reads it back.
-fn quoted(word: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./=,:+@%".contains(&byte);
-    if !word.is_empty() && word.bytes().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
-}
-
 /// Makes what is not there of the study, and prints its table.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let mut overrides = arguments.set.clone();
@@ -81,11 +72,15 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         Kind::Gradient => gradient::trajectories(&name, &definition).map_err(failure)?,
     };
     // Before there is a folder of a study that cannot be made.
-    if let Some(run) = asked.runs.first() {
-        device::select(&run.config.device).map_err(Failure::input)?;
+    let device = match definition.kind {
+        Kind::Training => asked.runs.first().map(|run| run.config.device.clone()),
+        Kind::Gradient => Some(gradient::device(&name, &definition).map_err(failure)?),
+    };
+    if let Some(device) = device {
+        device::select(&device).map_err(Failure::input)?;
     }
     let out = arguments.out.clone().unwrap_or_else(|| Path::new("studies").join(&name));
-    let folder = StudyFolder::open(&out, &definition).map_err(Failure::input)?;
+    let folder = StudyFolder::open(&out, &definition).map_err(failure)?;
     manifest::write(&folder, &plan).map_err(failure)?;
     let jobs = arguments
         .jobs
@@ -147,6 +142,7 @@ fn handle_interrupt(stop: &Arc<AtomicBool>) -> Result<(), Failure> {
     let stop = Arc::clone(stop);
     ctrlc::set_handler(move || {
         if stop.swap(true, Ordering::Relaxed) {
+            studies::interrupt_runs();
             std::process::exit(130);
         }
         print_message("saving the runs that are under way; press Ctrl-C again to stop at once");

@@ -12,7 +12,7 @@ use trainer::run_folder::{RunFolder, RunFolderError};
 use trainer::training::{TrainError, Trainer};
 
 use super::progress::Progress;
-use super::{Failure, Outcome, print_line, print_message};
+use super::{Failure, Outcome, print_line, print_message, quoted};
 
 /// Options of `rtpg train`.
 #[derive(Debug, clap::Args)]
@@ -77,8 +77,8 @@ fn start(arguments: &Arguments, overrides: &[String]) -> Result<Run, Failure> {
         Some(path) => RunFolder::create(path, arguments.force),
         None => default_folder(&source, config.seed),
     };
-    let run =
-        Run::start_prepared(trainer, &device, folder.map_err(Failure::input)?).map_err(start_failure)?;
+    let run = Run::start_prepared(trainer, &device, folder.map_err(TrainError::from).map_err(start_failure)?)
+        .map_err(start_failure)?;
     announce(&device, &run);
     Ok(run)
 }
@@ -106,14 +106,9 @@ fn check_resumable(overrides: &[String]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What keeps a run from starting is wrong input, all but the operating system's refusals.
+/// What keeps a run from starting is wrong input, all but the system's refusals.
 fn start_failure(error: TrainError) -> Failure {
-    match error {
-        TrainError::Threads(_) | TrainError::Device { .. } | TrainError::Panicked { .. } => {
-            Failure::run(error)
-        }
-        error => Failure::input(error),
-    }
+    if error.is_input() { Failure::input(error) } else { Failure::run(error) }
 }
 
 /// Says which device computes and why, and how much memory the run takes at most.
@@ -162,7 +157,7 @@ fn report(summary: &Summary, folder: &RunFolder) {
     let ending = match summary.ending {
         Ending::Finished => "finished",
         Ending::Stopped => "stopped",
-        Ending::Failed => "failed",
+        Ending::Diverged | Ending::Failed => "failed",
     };
     print_line(format_args!(
         "{ending} after {} iterations, {} trajectories, {:.1} s",
@@ -187,8 +182,8 @@ fn report(summary: &Summary, folder: &RunFolder) {
             summary.dropped_iterations
         ));
     }
-    let path = folder.path().display();
-    print_line(format_args!("everything is in {path}"));
+    print_line(format_args!("everything is in {}", folder.path().display()));
+    let path = quoted(&folder.path().display().to_string());
     if summary.ending == Ending::Stopped {
         print_line(format_args!("go on with: rtpg train --resume {path}"));
     } else {

@@ -13,11 +13,11 @@ use super::{
 /// The most trajectories, steps, widths or batches: beyond it products overflow the address space of small machines.
 const LARGEST_SIZE: usize = 1 << 24;
 
-/// Variances that have a reciprocal in single precision.
-const VARIANCES: RangeInclusive<f64> = 1e-30..=1e40;
+/// Variances whose reciprocals, and squares of actions that they lead to, are within single precision.
+const VARIANCES: RangeInclusive<f64> = 1e-30..=1e36;
 
-/// The logarithms of their square roots.
-const LOG_STDS: RangeInclusive<f64> = -34.5..=46.0;
+/// The logarithms of their square roots, but for the last digits.
+const LOG_STDS: RangeInclusive<f64> = -34.5..=41.4;
 
 /// The largest key of random draws: TOML's integers have a sign.
 const LARGEST_SEED: u64 = i64::MAX as u64;
@@ -60,14 +60,14 @@ pub(super) fn check(config: &Config, places: &Places) -> Result<(), ConfigError>
         );
     }
     if !VARIANCES.contains(&policy.variance) {
-        return checker.refuse("policy.variance", policy.variance, "1e-30 to 1e40");
+        return checker.refuse("policy.variance", policy.variance, "1e-30 to 1e36");
     }
     for (key, bound) in [
         ("policy.log_std_bounds.min", policy.log_std_bounds.min),
         ("policy.log_std_bounds.max", policy.log_std_bounds.max),
     ] {
         if !LOG_STDS.contains(&bound) {
-            return checker.refuse(key, bound, "-34.5 to 46");
+            return checker.refuse(key, bound, "-34.5 to 41.4");
         }
     }
     if policy.log_std_bounds.min >= policy.log_std_bounds.max {
@@ -76,6 +76,12 @@ pub(super) fn check(config: &Config, places: &Places) -> Result<(), ConfigError>
             policy.log_std_bounds.min,
             "less than the maximum",
         );
+    }
+    let bounds = policy.log_std_bounds.min..=policy.log_std_bounds.max;
+    if policy.learn_variance && !bounds.contains(&(0.5 * policy.variance.ln())) {
+        let [least, most] = [bounds.start(), bounds.end()].map(|log_std| (2.0 * log_std).exp());
+        let expected = format!("{least:e} to {most:e}, which policy.log_std_bounds allow a learned one");
+        return checker.refuse("policy.variance", policy.variance, &expected);
     }
     check_algorithm(&config.algorithm, &checker)?;
     match &config.optimizer {
@@ -207,10 +213,10 @@ mod tests {
             ("environment.horizon=0", "at least 1"),
             ("iterations=0", "at least 1"),
             ("threads=100000", "at most 1024"),
-            ("policy.variance=0.0", "1e-30 to 1e40"),
-            ("policy.variance=nan", "1e-30 to 1e40"),
-            ("policy.log_std_bounds.min=-inf", "-34.5 to 46"),
-            ("policy.log_std_bounds.max=47.0", "-34.5 to 46"),
+            ("policy.variance=0.0", "1e-30 to 1e36"),
+            ("policy.variance=nan", "1e-30 to 1e36"),
+            ("policy.log_std_bounds.min=-inf", "-34.5 to 41.4"),
+            ("policy.log_std_bounds.max=47.0", "-34.5 to 41.4"),
             ("policy.hidden=[32, 0]", "at least 1"),
             ("algorithm.lambda=1.5", "a number between 0 and 1"),
             ("algorithm.lambda=-0.1", "a number between 0 and 1"),

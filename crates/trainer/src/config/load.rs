@@ -52,8 +52,24 @@ pub fn load(source: &Source, overrides: &[String]) -> Result<Config, ConfigError
     load_layers(source, vec![overrides])
 }
 
+/// The configuration that a run recorded in `path`. Its keys and types are checked, and its ranges are not: they are those of
+/// runs that start or go on, and an earlier version of the program may have allowed more.
+///
+/// # Errors
+/// [`ConfigError`], which names the place and the key.
+pub fn recorded(path: &Path) -> Result<Config, ConfigError> {
+    Ok(merged(&Source::File(path.to_owned()), vec![])?.0)
+}
+
 /// Reads a configuration, lays every layer over the ones before it, and checks the whole.
 pub(crate) fn load_layers(source: &Source, layers: Vec<Layer>) -> Result<Config, ConfigError> {
+    let (config, places) = merged(source, layers)?;
+    check::check(&config, &places)?;
+    Ok(config)
+}
+
+/// Reads a configuration and lays every layer over the ones before it.
+fn merged(source: &Source, layers: Vec<Layer>) -> Result<(Config, Places), ConfigError> {
     let (place, table) = match source {
         Source::Preset(name) => (format!("preset {name}"), presets::table(name)?),
         Source::File(path) => (path.display().to_string(), read(path)?),
@@ -65,8 +81,7 @@ pub(crate) fn load_layers(source: &Source, layers: Vec<Layer>) -> Result<Config,
     if let Ok(entry) = environments::registry::find(&config.environment.name) {
         config.environment.horizon.get_or_insert(entry.horizon);
     }
-    check::check(&config, &places)?;
-    Ok(config)
+    Ok((config, places))
 }
 
 /// What messages call the overrides of the command line.

@@ -18,7 +18,7 @@ pub use algorithm::{AlgorithmConfig, CoefficientKind, OnPolicyConfig, PowerMeanC
 pub use check::{EXPONENTS, is_exponent};
 pub use error::ConfigError;
 pub(crate) use error::nearest;
-pub use load::{Source, load};
+pub use load::{Source, load, recorded};
 pub use presets::{Preset, presets};
 pub use variance_reduction::{
     CorrectionRule, DefensiveConfig, EpochConfig, MomentumConfig, SnapshotSchedule, SwitchConfig,

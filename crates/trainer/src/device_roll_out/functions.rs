@@ -4,28 +4,8 @@
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 
-/// What a logarithm's leading part of `ln 2` lacks.
-const LN_2_LOW: f32 = 9.058_001e-6;
 /// Quarter turns in a radian.
 const QUADRANTS: f32 = std::f32::consts::FRAC_2_PI;
-
-/// Natural logarithm of a normal number in `(0, 1]`, to about one unit in the last place.
-///
-/// `x = m 2^e` with `m` in `[sqrt 1/2, sqrt 2)`; `ln m` by the series of `atanh((m - 1) / (m + 1))` with the coefficients
-/// of FreeBSD's `logf`.
-#[cube]
-pub(super) fn ln(x: f32) -> f32 {
-    let bits = u32::reinterpret(x) + 0x004a_fb0du32;
-    // At most 127, so that the difference is not negative.
-    let exponent = f32::cast_from(127u32 - (bits >> 23u32));
-    let mantissa = f32::reinterpret((bits & 0x007f_ffffu32) + 0x3f35_04f3u32) - 1.0_f32;
-    let s = mantissa / (mantissa + 2.0_f32);
-    let z = s * s;
-    let w = z * z;
-    let series = z * (w * 0.284_987_87_f32 + 0.666_666_6_f32) + w * (w * 0.242_790_79_f32 + 0.400_009_72_f32);
-    let half_square = mantissa * mantissa * 0.5_f32;
-    (s * (half_square + series) - exponent * LN_2_LOW - half_square + mantissa) - exponent * 0.693_138_1_f32
-}
 
 /// Sine and cosine of an angle of at most some thousand turns, to about one unit in the last place of 1 (coefficients of
 /// Cephes).

@@ -3,6 +3,8 @@
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 
+use kernels::numeric::exp;
+
 use super::network::{LANES, Network, load, mean};
 use super::random::{normal_pair, philox4x32_10};
 use super::simulation::{BLOCK, Simulation, observe, reset, step};
@@ -68,7 +70,7 @@ pub(super) fn roll_out<E: Simulation>(
         let mut second = Array::<f32>::new(comptime!(network.widest()));
         #[unroll]
         for index in 0..action_size {
-            deviation[index] = log_std[index].exp() * exploration;
+            deviation[index] = exp(log_std[index]) * exploration;
         }
         reset::<E>(&mut state, &mut words, key_low, key_high, reset_purpose, iteration, stream);
 

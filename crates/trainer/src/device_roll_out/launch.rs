@@ -5,18 +5,15 @@
     reason = "kernels run without bounds checks; every launch says why its indices stay inside"
 )]
 
-use burn::backend::{Cube, DispatchDevice};
-use burn::tensor::{DType, Device, Int, Shape, Tensor};
-use burn_cubecl::CubeDevice;
-use burn_cubecl::cubecl::prelude::{BufferArg, Client, CubeCount, CubeDim};
-use burn_cubecl::kernel::into_contiguous;
-use burn_cubecl::tensor::CubeTensor;
+use burn::tensor::{Device, Tensor};
+use burn_cubecl::cubecl::prelude::{CubeCount, CubeDim};
 use environments::cart_pole::ContinuousCartPole;
 use environments::linear_quadratic::LinearQuadratic;
 use environments::mountain_car::ContinuousMountainCar;
 use environments::pendulum::Pendulum;
 use environments::registry::Entry;
 use environments::{BuiltIn, cart_pole, linear_quadratic, mountain_car, pendulum};
+use kernels::{KernelDevice, Limits};
 use policy_nets::Architecture;
 
 use super::network::Network;
@@ -31,8 +28,7 @@ const UNITS: usize = 32;
 
 /// Roll-outs of one environment, batch shape and mean network on one device.
 pub struct DeviceRollOut {
-    client: Client,
-    device: CubeDevice,
+    device: KernelDevice,
     shape: BatchShape,
     network: Network,
     built_in: BuiltIn,
@@ -61,26 +57,28 @@ impl DeviceRollOut {
         normalized: bool,
         device: &Device,
     ) -> Result<Self, NotCovered> {
-        let device = cube_device(device).ok_or(NotCovered::Device)?;
-        let client = device.client();
+        let device = KernelDevice::of(device).ok_or(NotCovered::Device)?;
         let environment = entry.make().ok().and_then(|environment| environment.built_in());
         let built_in = environment.ok_or(NotCovered::Environment(entry.name))?;
         if normalized {
             return Err(NotCovered::Normalizer);
         }
         let network = Network::new(architecture).ok_or_else(|| NotCovered::Width(sizes(architecture)))?;
-        let bytes = client.properties().hardware.max_shared_memory_size;
+        let Limits { shared_bytes: bytes, units, .. } = device.limits();
+        if units < summary::UNITS {
+            return Err(NotCovered::Units(units));
+        }
         let parameters = network.parameter_count();
         if network.shared_bytes() > bytes {
             return Err(NotCovered::SharedMemory { parameters, bytes });
         }
         let BatchShape { trajectories, horizon, observation_size, action_size } = shape;
         let numbers = trajectories * horizon * observation_size.max(action_size);
-        let cubes = client.properties().hardware.max_cube_count.0 as usize;
+        let cubes = device.client().properties().hardware.max_cube_count.0 as usize;
         if numbers > u32::MAX as usize || trajectories.div_ceil(UNITS) > cubes {
             return Err(NotCovered::Size(numbers));
         }
-        Ok(Self { client, device, shape, network, built_in })
+        Ok(Self { device, shape, network, built_in })
     }
 
     /// Sizes of the batches.
@@ -127,23 +125,28 @@ impl DeviceRollOut {
         assert_eq!((E::OBSERVATION, E::ACTION), (observation_size, action_size), "sizes of the environment");
         assert!(parameters.dims()[0] >= self.network.parameter_count(), "parameters of the mean network");
         assert_eq!(log_std.dims(), [action_size], "components of log_std");
-        let observations = self.empty([trajectories, horizon, observation_size], DType::F32);
-        let actions = self.empty([trajectories, horizon, action_size], DType::F32);
-        let means = self.empty([trajectories, horizon, action_size], DType::F32);
-        let rewards = self.empty([trajectories, horizon], DType::F32);
-        let lengths = self.empty([trajectories], DType::I32);
-        let summaries = self.empty([trajectories, 2], DType::F32);
+        let on_device = |tensor: Tensor<1>| {
+            let buffer = self.device.buffer_of(tensor);
+            buffer.unwrap_or_else(|| panic!("the policy is not on the device that rolls out"))
+        };
+        let rows = trajectories * horizon;
+        let observations = self.device.empty(rows * observation_size);
+        let actions = self.device.empty(rows * action_size);
+        let means = self.device.empty(rows * action_size);
+        let rewards = self.device.empty(rows);
+        let lengths = self.device.empty_integers(trajectories);
+        let summaries = self.device.empty(trajectories * 2);
         let [key_low, key_high] = streams.key();
         let [reset, action, _] = mode.purposes().map(|purpose| purpose as u32);
         // SAFETY: no index leaves its buffer: units with a trajectory of the batch write its rows alone, all outputs are made
         // above with the batch's sizes, and parameters and deviations were just counted.
         unsafe {
             kernel::roll_out::launch_unchecked::<E>(
-                &self.client,
+                self.device.client(),
                 CubeCount::Static(trajectories.div_ceil(UNITS) as u32, 1, 1),
                 CubeDim::new_1d(UNITS as u32),
-                Self::argument(parameters),
-                Self::argument(log_std.clone()),
+                on_device(parameters).into_buffer_arg(),
+                on_device(log_std.clone()).into_buffer_arg(),
                 observations.clone().into_buffer_arg(),
                 actions.clone().into_buffer_arg(),
                 means.clone().into_buffer_arg(),
@@ -161,11 +164,11 @@ impl DeviceRollOut {
                 self.network.clone(),
             );
         }
-        let summary = self.empty([BatchSummary::PACKED], DType::F32);
+        let summary = self.device.empty(BatchSummary::PACKED);
         // SAFETY: no index leaves its buffer: the kernel reads as many summaries as lengths, which were made above.
         unsafe {
             summary::summarize::launch_unchecked(
-                &self.client,
+                self.device.client(),
                 CubeCount::Static(1, 1, 1),
                 CubeDim::new_1d(summary::UNITS as u32),
                 summaries.into_buffer_arg(),
@@ -173,48 +176,17 @@ impl DeviceRollOut {
                 summary.clone().into_buffer_arg(),
             );
         }
-        let trajectories = DeviceTrajectories {
+        let steps = |buffer, size| self.device.tensor(buffer, [trajectories, horizon, size]);
+        let batch = DeviceTrajectories {
             shape: self.shape,
-            observations: Tensor::from_primitive::<Cube>(observations),
-            actions: Tensor::from_primitive::<Cube>(actions),
-            means: Tensor::from_primitive::<Cube>(means),
+            observations: steps(&observations, observation_size),
+            actions: steps(&actions, action_size),
+            means: steps(&means, action_size),
             log_std,
-            rewards: Tensor::from_primitive::<Cube>(rewards),
-            lengths: Tensor::<1, Int>::from_primitive::<Cube>(lengths),
+            rewards: self.device.tensor(&rewards, [trajectories, horizon]),
+            lengths: self.device.integers(&lengths, [trajectories]),
         };
-        DeviceBatch { trajectories, summary: Tensor::from_primitive::<Cube>(summary) }
-    }
-
-    fn empty<const D: usize>(&self, shape: [usize; D], dtype: DType) -> CubeTensor {
-        let count: usize = shape.iter().product();
-        let handle = self.client.empty(count * dtype.size());
-        CubeTensor::new_contiguous(
-            self.client.clone(),
-            self.device.clone(),
-            Shape::from(shape),
-            handle,
-            dtype,
-        )
-    }
-
-    fn argument(tensor: Tensor<1>) -> BufferArg {
-        #[expect(
-            clippy::expect_used,
-            reason = "documented: a policy of another device is a mistake of the caller"
-        )]
-        let primitive = tensor
-            .without_autodiff()
-            .try_into_primitive::<Cube>()
-            .expect("the policy is on the device that rolls out");
-        into_contiguous(primitive).into_buffer_arg()
-    }
-}
-
-pub(super) fn cube_device(device: &Device) -> Option<CubeDevice> {
-    #[allow(unreachable_patterns, reason = "which patterns there are depends on the backends compiled in")]
-    match device.as_dispatch() {
-        DispatchDevice::Cube(device) => Some(device.clone()),
-        _ => None,
+        DeviceBatch { trajectories: batch, summary: self.device.tensor(&summary, [BatchSummary::PACKED]) }
     }
 }
 

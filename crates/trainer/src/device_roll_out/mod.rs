@@ -6,7 +6,7 @@
 //!
 //! - `launch` starts the kernel, `kernel` is it, `summary` adds up what metrics need;
 //! - `simulation` and `traced` write an environment's dynamics into it;
-//! - `network` is the policy's mean, `random` Philox and the normal numbers, `functions` logarithm and sine,
+//! - `network` is the policy's mean, `random` Philox and the normal numbers, `functions` sine and cosine,
 //!   and `numbers` checks these.
 
 #[cfg(not(all(feature = "device", not(feature = "fusion"))))]
@@ -71,6 +71,9 @@ pub enum NotCovered {
         /// Bytes of shared memory.
         bytes: usize,
     },
+    /// A cube has too few units.
+    #[error("a cube of the device has at most {0} units, and sums take more")]
+    Units(usize),
     /// The batch has more numbers than a kernel counts.
     #[error("{0} numbers in a batch are more than a kernel counts")]
     Size(usize),

@@ -37,14 +37,7 @@ pub(super) struct Layer {
     start: usize,
     bias: bool,
     /// `None` for the output layer.
-    activation: Option<Nonlinearity>,
-}
-
-/// What follows a hidden layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Nonlinearity {
-    Tanh,
-    Relu,
+    activation: Option<Activation>,
 }
 
 /// The network, as a kernel is written for it.
@@ -61,10 +54,6 @@ pub(super) struct Network {
 impl Network {
     /// The network of `architecture`; `None` when a layer is too wide.
     pub(super) fn new(architecture: &Architecture) -> Option<Self> {
-        let activation = match architecture.activation {
-            Activation::Tanh => Nonlinearity::Tanh,
-            Activation::Relu => Nonlinearity::Relu,
-        };
         let sizes = architecture.layers();
         let (mut flat, mut start) = (0, 0);
         let layers = sizes.iter().enumerate().map(|(index, (inputs, outputs))| {
@@ -80,7 +69,7 @@ impl Network {
                 flat,
                 start,
                 bias: architecture.bias,
-                activation: hidden.then_some(activation),
+                activation: hidden.then_some(architecture.activation),
             };
             let rows = inputs + usize::from(architecture.bias);
             flat += outputs * rows;
@@ -210,8 +199,8 @@ fn forward(weights: &Shared<[Four]>, input: &Array<f32>, output: &mut Array<f32>
         #[unroll]
         for lane in 0..comptime!(layer.lanes) {
             match comptime!(layer.activation) {
-                Some(Nonlinearity::Tanh) => output[column + lane] = tanh(sums[lane]),
-                Some(Nonlinearity::Relu) => output[column + lane] = max(sums[lane], f32::new(0.0)),
+                Some(Activation::Tanh) => output[column + lane] = tanh(sums[lane]),
+                Some(Activation::Relu) => output[column + lane] = max(sums[lane], f32::new(0.0)),
                 None => output[column + lane] = sums[lane],
             }
         }

@@ -4,12 +4,12 @@ use burn::tensor::Device;
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::cubecl::server::Handle;
-use kernels::numeric::tanh;
+use kernels::KernelDevice;
+use kernels::numeric::{log, tanh};
 use rand::Rng;
 
 use super::NotCovered;
-use super::functions::{ln, sin_cos};
-use super::launch::cube_device;
+use super::functions::sin_cos;
 use super::random::{normal_pair, philox4x32_10, unit_uniform};
 use crate::random::{Purpose, Streams};
 
@@ -42,7 +42,7 @@ fn numbers(words: &[u32], out: &mut [f32]) {
         out[place] = uniform;
         out[place + 1] = a;
         out[place + 2] = b;
-        out[place + 3] = ln(uniform * 0.75_f32 + 0.25_f32);
+        out[place + 3] = log(uniform * 0.75_f32 + 0.25_f32);
         out[place + 4] = sine;
         out[place + 5] = cosine;
         out[place + 6] = tanh(uniform * 16.0_f32 - 8.0_f32);
@@ -54,10 +54,8 @@ const UNITS: u32 = 64;
 
 /// Name, largest error allowed, and largest error of what a device's kernels draw and compute.
 pub fn number_errors(device: &Device) -> Vec<(&'static str, f64, Result<f64, NotCovered>)> {
-    let found = cube_device(device).map(|device| {
-        let client = device.client();
-        (block_error(&client), function_errors(&client))
-    });
+    let device = KernelDevice::of(device);
+    let found = device.map(|device| (block_error(device.client()), function_errors(device.client())));
     let error = |of: fn(&(f64, [f64; 5])) -> f64| found.as_ref().map(of).ok_or(NotCovered::Device);
     vec![
         ("Philox blocks", 0.0, error(|found| found.0)),

@@ -3,7 +3,9 @@
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 
-use super::functions::{ln, sin_cos};
+use kernels::numeric::log;
+
+use super::functions::sin_cos;
 
 const MULTIPLIER_0: u32 = 0xd251_1f53;
 const MULTIPLIER_1: u32 = 0xcd9e_8d57;
@@ -50,7 +52,7 @@ pub(super) fn unit_uniform(low: u32, high: u32) -> f32 {
 #[cube]
 pub(super) fn normal_pair(first: u32, second: u32) -> (f32, f32) {
     let unit = f32::cast_from((first >> 8u32) + 1u32) * TWO_TO_MINUS_24;
-    let radius = (ln(unit) * -2.0_f32).sqrt();
+    let radius = (log(unit) * -2.0_f32).sqrt();
     let angle = f32::cast_from(second >> 8u32) * TWO_TO_MINUS_24 * TAU;
     let (sine, cosine) = sin_cos(angle);
     (radius * cosine, radius * sine)

@@ -88,7 +88,7 @@ pub(super) fn gradient_error(
     config.policy.activation = target.architecture.activation;
     config.policy.bias = target.architecture.bias;
     let count = target.mean_parameters.len();
-    let mut algorithm = algorithms::make(&config, SHAPE, count, Streams::new(0), device, threads);
+    let mut algorithm = algorithms::make(&config, &target, SHAPE, Streams::new(0), device, threads);
     let policy = GaussianPolicy::from_state(&target, &device.device);
     let batches: Vec<_> = (0..BATCHES).map(|index| batch(&target, index)).collect();
     let mut gradient = vec![];

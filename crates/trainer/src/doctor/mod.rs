@@ -12,7 +12,7 @@ use serde::Serialize;
 pub use roll_outs::{Key, RollOutErrors, errors as roll_out_errors};
 
 use crate::algorithms;
-use crate::config::{Config, ConfigError, KernelChoice, Source, load};
+use crate::config::{ConfigError, KernelChoice, Source, load};
 use crate::device::{Backend, SelectedDevice};
 use crate::device_roll_out::{DeviceRollOut, DeviceSampling, number_errors};
 use crate::random::{Purpose, Streams};
@@ -103,16 +103,12 @@ pub fn examine(device: &SelectedDevice) -> Result<Vec<Check>, DoctorError> {
         Check::new("gradient, tensor operations", tensor_operations, GRADIENT)
     });
     let name = "gradient, fused kernels";
-    checks.push(if has_fused_estimate(&config, device) {
+    checks.push(if algorithms::may_use_kernels(&config, device) {
         Check::new(name, gradient(KernelChoice::Auto), GRADIENT)
     } else {
         Check::skipped(name, GRADIENT, "no fused kernel computes the estimate on this device")
     });
     Ok(checks)
-}
-
-fn has_fused_estimate(config: &Config, device: &SelectedDevice) -> bool {
-    algorithms::may_use_device_kernels(config, device) || algorithms::uses_fused(config, device)
 }
 
 /// A running sum of ones: a loop in a shader, where the device is a GPU. Some drivers end loops early.

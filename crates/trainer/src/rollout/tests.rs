@@ -136,3 +136,100 @@ fn threads_have_equal_shares() {
         assert_eq!(group_size(trajectories, threads), expected, "{trajectories} on {threads}");
     }
 }
+
+/// Its `n`-th environment is bad at its reset when `n` is 15, and in its first step when it is 3.
+struct Bad {
+    number: usize,
+    inner: Fragile,
+}
+
+thread_local! {
+    static MADE: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+impl Environment for Bad {
+    fn name(&self) -> &'static str {
+        "fragile"
+    }
+
+    fn observation_size(&self) -> usize {
+        1
+    }
+
+    fn action_size(&self) -> usize {
+        1
+    }
+
+    fn reset(&mut self, random: &mut dyn Rng, observation: &mut [f64]) {
+        self.inner.reset(random, observation);
+        if self.number == 15 {
+            observation[0] = f64::NAN;
+        }
+    }
+
+    fn step(
+        &mut self,
+        action: &[f64],
+        random: &mut dyn Rng,
+        observation: &mut [f64],
+    ) -> Result<Transition, StepError> {
+        let transition = self.inner.step(action, random, observation)?;
+        Ok(if self.number == 3 { Transition { reward: f64::NAN, ..transition } } else { transition })
+    }
+}
+
+/// A reset's observation comes before the first step's reward, also when different threads see them.
+#[test]
+fn the_failure_that_is_named_does_not_depend_on_the_number_of_threads() {
+    let construct = || {
+        let number = MADE.get();
+        MADE.set(number + 1);
+        Ok(Box::new(Bad { number, inner: Fragile::default() }) as Box<dyn Environment>)
+    };
+    let entry = Entry { construct, ..fragile() };
+    for threads in [1, 2, 3] {
+        MADE.set(0);
+        let threads = Threads::new(threads).unwrap();
+        let mut roll_out = RollOut::new(&entry, TRAJECTORIES, HORIZON, &threads).unwrap();
+        let mut batch = Trajectories::zeros(roll_out.shape());
+        let sampling = Sampling {
+            policy: &policy(0.5),
+            streams: Streams::new(3),
+            iteration: 0,
+            first_trajectory: 0,
+            mode: Mode::Training,
+        };
+        let Err(RollOutError::NotFinite { bad, .. }) = roll_out.run(sampling, &mut batch) else {
+            panic!("nothing is named");
+        };
+        assert_eq!(bad.quantity, Quantity::Observation { trajectory: 15, step: 0, component: 0 });
+    }
+}
+
+/// Policies of other shapes take their turns.
+#[test]
+fn a_policy_of_another_shape_gets_a_network_of_its_own() {
+    let threads = Threads::new(2).unwrap();
+    let means = |policies: &[&PolicyState]| {
+        let mut roll_out = RollOut::new(&fragile(), TRAJECTORIES, HORIZON, &threads).unwrap();
+        let mut batch = Trajectories::zeros(roll_out.shape());
+        for policy in policies {
+            let sampling = Sampling {
+                policy,
+                streams: Streams::new(3),
+                iteration: 0,
+                first_trajectory: 0,
+                mode: Mode::Training,
+            };
+            roll_out.run(sampling, &mut batch).unwrap();
+        }
+        batch.means
+    };
+    let mut linear = policy(0.5);
+    linear.mean_parameters[0] = 0.3;
+    let mut deep = linear.clone();
+    deep.architecture.hidden = vec![2];
+    deep.mean_parameters = vec![0.5, -0.25, 1.0, 0.75];
+    assert_eq!(means(&[&linear, &deep]), means(&[&deep]));
+    assert_eq!(means(&[&deep, &linear]), means(&[&linear]));
+}

@@ -12,7 +12,9 @@ pub enum Ending {
     Finished,
     /// The user asked for a stop; the run can be resumed.
     Stopped,
-    /// An error ended the run; the last good state is saved.
+    /// A number that is not finite ended the run; the last good state is saved, and leads to the same number again.
+    Diverged,
+    /// Another error ended the run; the last good state is saved.
     Failed,
 }
 

@@ -3,23 +3,25 @@
 //! The peak of memory belongs to a process, not to a thread. So a study that asks for it has each run made by
 //! `rtpg train`, whose `summary.json` then says how much memory the run took; its results are the same otherwise.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use policy_nets::tensor_file::write_atomically;
 
-use super::folder::State;
+use super::execution::resume;
 use super::{Event, PlannedRun, StudyError, StudyFolder};
-use crate::recovery::recover;
-use crate::run_folder::RunFolder;
-use crate::training::TrainError;
+use crate::device::SelectedDevice;
+use crate::run::{Ending, Summary};
 
 /// Time between two looks at a process.
 const PAUSE: Duration = Duration::from_millis(20);
-/// Exit codes of `rtpg train`: it was stopped and can go on; its input was refused.
+/// Exit codes of `rtpg train`: it failed; it was stopped and can go on; its input was refused.
+const FAILED: i32 = 1;
 const STOPPED: i32 = 130;
 const REFUSED: i32 = 2;
 
@@ -28,22 +30,17 @@ pub(super) fn make(
     program: &Path,
     planned: &PlannedRun,
     folder: &StudyFolder,
+    device: &SelectedDevice,
     stop: &AtomicBool,
     observe: &(dyn Fn(Event<'_>) + Sync),
 ) -> Result<bool, StudyError> {
     let path = folder.run(planned);
-    let mut begun = matches!(folder.state(planned), State::Begun);
-    if begun
-        && let Err(error) = RunFolder::open(&path).map_err(TrainError::from).and_then(|run| recover(&run))
-    {
-        if !error.is_damage() {
-            return Err(StudyError::Run { run: planned.name.clone(), source: Box::new(error) });
-        }
-        observe(Event::Notice(&format!("{}: {error}; the run is made again", planned.name)));
-        folder.remove(planned)?;
-        begun = false;
-    }
-    let (status, message) = if begun {
+    // Looked at here first, with the study's configuration: whether it can go on is not decided by what its folder says.
+    let resumed = resume(planned, folder, device, observe)?;
+    let made = resumed.as_ref().map(|run| planned.trajectories_until(run.trainer().progress().iteration));
+    // Gives the folder free.
+    drop(resumed);
+    let (status, message, asked) = if made.is_some() {
         finish(Command::new(program).args(["train", "--resume"]).arg(&path), stop)?
     } else {
         let file = path.with_extension("toml");
@@ -55,10 +52,20 @@ pub(super) fn make(
     match status.code() {
         Some(0) => {
             folder.complete(planned, None)?;
-            observe(Event::Trajectories(planned.trajectories()));
+            let made = made.unwrap_or_default();
+            observe(Event::Found(made));
+            observe(Event::Trajectories(planned.trajectories() - made));
             Ok(true)
         }
         Some(STOPPED) => Ok(false),
+        // Before it could listen to what it was asked.
+        None if asked => Ok(false),
+        Some(FAILED) if ending(&path) == Some(Ending::Diverged) => {
+            observe(Event::Found(planned.trajectories()));
+            observe(Event::Notice(&format!("{}: {message}", planned.name)));
+            folder.complete(planned, Some(message))?;
+            Ok(true)
+        }
         _ => {
             let reason = if message.is_empty() { status.to_string() } else { message };
             let input = status.code() == Some(REFUSED);
@@ -67,13 +74,21 @@ pub(super) fn make(
     }
 }
 
-/// Runs a command to its end, or asks it to stop when `stop` turns true; returns how it ended, and what it says was wrong.
-fn finish(command: &mut Command, stop: &AtomicBool) -> Result<(ExitStatus, String), StudyError> {
+/// How a run says that it ended.
+fn ending(run: &Path) -> Option<Ending> {
+    let bytes = fs_err::read(run.join("summary.json")).ok()?;
+    Some(serde_json::from_slice::<Summary>(&bytes).ok()?.ending)
+}
+
+/// Runs a command to its end, or asks it to stop when `stop` turns true; returns how it ended, what it says was wrong, and
+/// whether it was asked.
+fn finish(command: &mut Command, stop: &AtomicBool) -> Result<(ExitStatus, String, bool), StudyError> {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     // In a group of its own, so that Ctrl-C reaches it once, from here.
     #[cfg(unix)]
     std::os::unix::process::CommandExt::process_group(command, 0);
     let mut child = command.spawn()?;
+    let _listed = Listed::new(child.id());
     let mut stderr = child.stderr.take();
     // Read all the time: a full pipe would hold the process.
     let reader = std::thread::spawn(move || {
@@ -97,14 +112,55 @@ fn finish(command: &mut Command, stop: &AtomicBool) -> Result<(ExitStatus, Strin
     };
     let text = reader.join().unwrap_or_default();
     let message = text.lines().find_map(|line| line.strip_prefix("error: ")).unwrap_or_default();
-    Ok((status, message.to_owned()))
+    Ok((status, message.to_owned(), asked))
 }
 
 /// Asks a run to save what it needs and to end; where that cannot be asked, ends it, and it goes on from its last checkpoint.
 fn interrupt(child: &mut Child) -> Result<(), StudyError> {
-    let asked = Command::new("kill").args(["-INT", &child.id().to_string()]).stderr(Stdio::null()).status();
-    if !asked.is_ok_and(|status| status.success()) {
+    if !interrupt_process(child.id()) {
         child.kill()?;
     }
     Ok(())
+}
+
+#[cfg(unix)]
+fn interrupt_process(process: u32) -> bool {
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
+    i32::try_from(process).is_ok_and(|process| kill(Pid::from_raw(process), Signal::SIGINT).is_ok())
+}
+
+#[cfg(not(unix))]
+fn interrupt_process(_: u32) -> bool {
+    false
+}
+
+/// The processes of runs that are under way.
+static PROCESSES: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+
+fn processes() -> MutexGuard<'static, BTreeSet<u32>> {
+    PROCESSES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A process that is listed for as long as this value lives.
+struct Listed(u32);
+
+impl Listed {
+    fn new(process: u32) -> Self {
+        processes().insert(process);
+        Self(process)
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        processes().remove(&self.0);
+    }
+}
+
+/// Asks every run that has a process of its own to save what it needs and to end, for a study that does not wait for them.
+pub fn interrupt_runs() {
+    for process in &*processes() {
+        interrupt_process(*process);
+    }
 }

@@ -8,6 +8,7 @@ use crate::figures::FigureError;
 use crate::folder_lock::LockError;
 use crate::metrics::MetricsError;
 use crate::rollout::RollOutError;
+use crate::run_folder::{RunFolderError, is_exhausted};
 use crate::statistics::StatisticsError;
 use crate::training::TrainError;
 
@@ -84,7 +85,7 @@ pub enum StudyError {
     #[error(transparent)]
     Lock(#[from] LockError),
     /// A run failed for a reason that another attempt would meet again.
-    #[error("{run}: {source}")]
+    #[error("{run}")]
     Run {
         /// The run.
         run: String,
@@ -149,9 +150,11 @@ impl StudyError {
                         | TrainError::Options(_)
                         | TrainError::Memory { .. }
                         | TrainError::RollOut(RollOutError::Make(_))
+                        | TrainError::Folder(RunFolderError::Lock(_))
                 )
             }
             Self::Apart { input, .. } => *input,
+            Self::Io(error) => !is_exhausted(error),
             Self::Unknown { .. }
             | Self::Config(_)
             | Self::Value { .. }

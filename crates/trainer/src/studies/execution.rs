@@ -94,7 +94,7 @@ pub fn execute(
                 return;
             }
             let outcome = panics::catch(|| match &workers.program {
-                Some(program) => apart::make(program, run, folder, stop, observe),
+                Some(program) => apart::make(program, run, folder, &device, stop, observe),
                 None => make(run, folder, &device, stop, &told, observe),
             });
             match outcome.unwrap_or_else(|message| Err(panicked(run, message))) {
@@ -151,6 +151,31 @@ fn warn(
     }
 }
 
+/// A run that was begun, ready to go on, with the study's configuration in its folder; one that is damaged is removed, since
+/// it will be made again.
+pub(super) fn resume(
+    planned: &PlannedRun,
+    folder: &StudyFolder,
+    device: &SelectedDevice,
+    observe: &(dyn Fn(Event<'_>) + Sync),
+) -> Result<Option<Run>, StudyError> {
+    if !matches!(folder.state(planned), State::Begun) {
+        return Ok(None);
+    }
+    let resumed = RunFolder::open(&folder.run(planned))
+        .map_err(TrainError::from)
+        .and_then(|run_folder| Run::resume(&planned.config, device, run_folder));
+    match resumed {
+        Ok(run) => Ok(Some(run)),
+        Err(error) if error.is_damage() => {
+            observe(Event::Notice(&format!("{}: {error}; the run is made again", planned.name)));
+            folder.remove(planned)?;
+            Ok(None)
+        }
+        Err(error) => Err(StudyError::Run { run: planned.name.clone(), source: Box::new(error) }),
+    }
+}
+
 /// Makes one run or goes on with it; false when it was stopped before its end.
 fn make(
     planned: &PlannedRun,
@@ -161,47 +186,26 @@ fn make(
     observe: &(dyn Fn(Event<'_>) + Sync),
 ) -> Result<bool, StudyError> {
     let failed = |source: TrainError| StudyError::Run { run: planned.name.clone(), source: Box::new(source) };
-    let path = folder.run(planned);
-    let mut run = None;
-    if matches!(folder.state(planned), State::Begun) {
-        let resumed = RunFolder::open(&path)
-            .map_err(TrainError::from)
-            .and_then(|run_folder| Run::resume(&planned.config, device, run_folder));
-        match resumed {
-            Ok(resumed) => run = Some(resumed),
-            Err(error) if !error.is_damage() => return Err(failed(error)),
-            Err(error) => {
-                observe(Event::Notice(&format!("{}: {error}; the run is made again", planned.name)));
-                folder.remove(planned)?;
-            }
-        }
-    }
-    let mut run = if let Some(run) = run {
+    let mut run = if let Some(run) = resume(planned, folder, device, observe)? {
         run
     } else {
+        let path = folder.run(planned);
         let run_folder = RunFolder::create(&path, false).map_err(TrainError::from).map_err(failed)?;
         Run::start(&planned.config, device, run_folder).map_err(failed)?
     };
-    // Where chance decides about batches, the count is scaled to the expected total.
-    let iterations = u64::from(planned.config.iterations);
-    let share = |iteration: u64| planned.trajectories() * iteration / iterations.max(1);
-    let mut seen = share(u64::from(run.trainer().progress().iteration));
+    let mut seen = planned.trajectories_until(run.trainer().progress().iteration);
     observe(Event::Found(seen));
     run.keep_quiet();
     let outcome = run.train(stop, |row| {
         warn(planned, row, told, observe);
-        let reached = share(u64::from(row.iteration));
+        let reached = planned.trajectories_until(row.iteration);
         observe(Event::Trajectories(reached - seen));
         seen = reached;
     });
     match outcome {
         Ok(summary) if summary.ending == Ending::Stopped => return Ok(false),
         Ok(_) => folder.complete(planned, None)?,
-        Err(
-            error @ (TrainError::NotFinite { .. }
-            | TrainError::EvaluationNotFinite { .. }
-            | TrainError::Dropped { .. }),
-        ) => {
+        Err(error) if error.is_divergence() => {
             observe(Event::Found(planned.trajectories() - seen));
             observe(Event::Notice(&format!("{}: {error}", planned.name)));
             folder.complete(planned, Some(error.to_string()))?;

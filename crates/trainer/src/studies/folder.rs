@@ -9,10 +9,11 @@
 //! | `summary.csv`, `summary.md` | every algorithm, with intervals |
 //! | `*.svg`, `*.png` | figures |
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use policy_nets::tensor_file::{read_regular, write_atomically};
+use policy_nets::tensor_file::{TEMPORARY_PREFIX, read_regular, write_atomically};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
@@ -84,7 +85,8 @@ impl StudyFolder {
             }
         } else {
             for entry in fs_err::read_dir(path)? {
-                if entry?.file_name() != LOCK {
+                let name = entry?.file_name();
+                if name != LOCK && !is_temporary(&name) {
                     return Err(StudyError::Foreign { path: path.to_owned() });
                 }
             }
@@ -92,7 +94,26 @@ impl StudyFolder {
         let text = toml::to_string(&table(definition)).map_err(std::io::Error::other)?;
         write_atomically(&file, text.as_bytes())?;
         fs_err::create_dir_all(folder.file("runs"))?;
+        folder.remove_leftovers()?;
         Ok(folder)
+    }
+
+    /// Removes what a killed process left half written, and the configurations that it handed to runs.
+    fn remove_leftovers(&self) -> Result<(), StudyError> {
+        for entry in fs_err::read_dir(&self.path)? {
+            let entry = entry?;
+            if is_temporary(&entry.file_name()) {
+                fs_err::remove_file(entry.path())?;
+            }
+        }
+        for entry in fs_err::read_dir(self.file("runs"))? {
+            let path = entry?.path();
+            let is_configuration = path.extension().is_some_and(|extension| extension == "toml");
+            if path.file_name().is_some_and(is_temporary) || is_configuration && path.is_file() {
+                fs_err::remove_file(path)?;
+            }
+        }
+        Ok(())
     }
 
     /// The folder.
@@ -187,9 +208,20 @@ impl StudyFolder {
         if !path.exists() {
             return Ok(());
         }
-        drop(FolderLock::take(&path, run_folder::LOCK)?);
-        Ok(fs_err::remove_dir_all(path)?)
+        let lock = FolderLock::take(&path, run_folder::LOCK)?;
+        // Windows does not remove files that are open.
+        if cfg!(windows) {
+            drop(lock);
+            return Ok(fs_err::remove_dir_all(path)?);
+        }
+        fs_err::remove_dir_all(path)?;
+        drop(lock);
+        Ok(())
     }
+}
+
+fn is_temporary(name: &OsStr) -> bool {
+    name.to_string_lossy().starts_with(TEMPORARY_PREFIX)
 }
 
 /// Keys that may change while the runs stay what they are.

@@ -17,7 +17,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 pub use measurement::{Measurement, report};
 
+use super::plan::configuration;
 use super::{Definition, Event, StudyError, StudyFolder};
+use crate::device::DeviceChoice;
 use samples::Frozen;
 
 /// Gradient estimates of one algorithm at one environment's frozen parameters.
@@ -86,13 +88,10 @@ pub fn measure(
                 scope.spawn(work);
             }
         });
-        let mut found = vec![];
-        for samples in collected.into_inner().unwrap_or_default() {
-            match samples? {
-                Some(samples) => found.push(samples),
-                None => return Ok(None),
-            }
-        }
+        // An error first: the stop that it caused is none of the user's.
+        let collected = collected.into_inner().unwrap_or_default();
+        let collected = collected.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let mut found: Vec<_> = collected.into_iter().flatten().collect();
         if found.len() < definition.algorithm.len() {
             return Ok(None);
         }
@@ -100,6 +99,14 @@ pub fn measure(
         all.extend(found);
     }
     Ok(Some(all))
+}
+
+/// The device that the study's first environment asks for.
+///
+/// # Errors
+/// Unknown environments and options.
+pub fn device(name: &str, definition: &Definition) -> Result<DeviceChoice, StudyError> {
+    Ok(configuration(&format!("study {name}"), definition, 0, None, definition.seed, 1)?.device)
 }
 
 /// Trajectories that [`measure`] samples, for a progress bar.

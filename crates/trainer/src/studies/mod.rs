@@ -18,6 +18,7 @@ pub mod manifest;
 mod plan;
 pub mod report;
 
+pub use apart::interrupt_runs;
 pub use definition::{BuiltIn, Definition, Entry, Frozen, Horizontal, Interval, Kind, built_in, load};
 pub use error::StudyError;
 pub use execution::{Event, Execution, Workers, execute};

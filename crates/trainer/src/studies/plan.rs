@@ -36,6 +36,11 @@ impl PlannedRun {
             None => u64::from(iterations) * algorithm.batch_size() as u64,
         }
     }
+
+    /// Those of the first `iteration` iterations; where chance decides, in proportion.
+    pub(super) fn trajectories_until(&self, iteration: u32) -> u64 {
+        self.trajectories() * u64::from(iteration) / u64::from(self.config.iterations).max(1)
+    }
 }
 
 /// A study with every run resolved.

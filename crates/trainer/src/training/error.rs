@@ -4,14 +4,16 @@ use std::path::PathBuf;
 
 use environments::StepError;
 use environments::registry::UnknownEnvironment;
+use policy_nets::tensor_file::TensorFileError;
 
 use super::MOST_DROPPED_IN_A_ROW;
 use crate::checkpoint::CheckpointError;
 use crate::finite::{BadNumber, Quantity};
+use crate::folder_lock::LockError;
 use crate::memory::{MemoryNeed, format_bytes};
 use crate::metrics::MetricsError;
 use crate::rollout::RollOutError;
-use crate::run_folder::RunFolderError;
+use crate::run_folder::{RunFolderError, is_exhausted};
 
 /// Why a run did not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -22,8 +24,9 @@ pub enum TrainError {
     /// The run does not fit into memory.
     #[error(
         "the run needs {need} ({window} batches of {trajectories} trajectories of {horizon} steps), but {} are available; \
-         lower algorithm.window, algorithm.batch_size or environment.horizon",
-        format_bytes(*available)
+         lower {}",
+        format_bytes(*available),
+        need.largest()
     )]
     Memory {
         /// What it needs.
@@ -130,6 +133,23 @@ pub enum TrainError {
 }
 
 impl TrainError {
+    /// Whether a number that is not finite ended the run: going on meets it again.
+    pub fn is_divergence(&self) -> bool {
+        matches!(self, Self::NotFinite { .. } | Self::EvaluationNotFinite { .. } | Self::Dropped { .. })
+    }
+
+    /// Whether a run that did not start was asked for something wrong; else the system refused.
+    pub fn is_input(&self) -> bool {
+        match self {
+            Self::Threads(_) | Self::Device { .. } | Self::Panicked { .. } => false,
+            Self::Io(error)
+            | Self::Folder(RunFolderError::Io(error) | RunFolderError::Lock(LockError::Io(error)))
+            | Self::Metrics(MetricsError::Io(error))
+            | Self::Checkpoint(CheckpointError::File(TensorFileError::Io(error))) => !is_exhausted(error),
+            _ => true,
+        }
+    }
+
     /// Whether files of a run are missing, damaged or of another run: going on with it will never work, and making it again
     /// will.
     pub(crate) fn is_damage(&self) -> bool {

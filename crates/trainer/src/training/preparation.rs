@@ -44,7 +44,7 @@ pub(super) fn check_memory(
     device: &SelectedDevice,
     threads: usize,
 ) -> Result<MemoryNeed, TrainError> {
-    let fused = algorithms::uses_fused(config, device) || algorithms::may_use_device_kernels(config, device);
+    let fused = algorithms::may_use_kernels(config, device);
     let window = config.algorithm.window();
     let episodes = if config.evaluation.interval > 0 { config.evaluation.episodes } else { 0 };
     let all = [shape.trajectories, episodes, window.saturating_mul(shape.trajectories)];
@@ -55,6 +55,9 @@ pub(super) fn check_memory(
     );
     if config.algorithm.evaluates_earlier_policies() {
         need = need.with_earlier_policies(window, shape.trajectories, architecture.parameter_count());
+    }
+    if let Some(reduction) = config.algorithm.variance_reduction() {
+        need = need.with_two_policies(reduction.batch_size, shape.trajectories);
     }
     // A driver that computes on the processor has this machine's memory.
     if !device.is_host() && !device.is_software {

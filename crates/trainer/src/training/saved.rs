@@ -80,18 +80,18 @@ impl Trainer {
                 "it is of `{algorithm}` on `{environment}`, not of `{own_algorithm}` on `{own_environment}`"
             )));
         }
-        if let Some(Ok(found)) = checkpoint.progress.configuration.as_deref().map(str::parse::<Table>)
-            && let Some((key, found, own)) = difference(&found, &self.lasting_configuration())
-        {
-            let [found, own] = [found, own].map(|value| match value {
-                Value::Float(number) => format!("{number:?}"),
-                other => other.to_string(),
-            });
-            tracing::warn!(
-                "the configuration was changed: `{key}` is {own}, and up to iteration {} it was {found}; the run goes on \
-                 with the new value",
-                checkpoint.progress.iteration
-            );
+        if let Some(Ok(found)) = checkpoint.progress.configuration.as_deref().map(str::parse::<Table>) {
+            for (key, found, own) in differences(&found, &self.lasting_configuration()) {
+                let [found, own] = [found, own].map(|value| match value {
+                    Value::Float(number) => format!("{number:?}"),
+                    other => other.to_string(),
+                });
+                tracing::warn!(
+                    "the configuration was changed: `{key}` is {own}, and up to iteration {} it was {found}; the run goes \
+                     on with the new value",
+                    checkpoint.progress.iteration
+                );
+            }
         }
         Ok(())
     }
@@ -111,15 +111,21 @@ impl Trainer {
     }
 }
 
-/// The first dotted key that both tables have with another value, and the two values. What one of them does not have is a
-/// default of another version of the program.
-fn difference(left: &Table, right: &Table) -> Option<(String, Value, Value)> {
-    left.iter().find_map(|(key, left)| match (left, right.get(key)?) {
-        (Value::Table(left), Value::Table(right)) => {
-            difference(left, right).map(|(inner, left, right)| (format!("{key}.{inner}"), left, right))
+/// The dotted keys that both tables have with another value, and the two values. What one of them does not have is a default
+/// of another version of the program.
+fn differences(left: &Table, right: &Table) -> Vec<(String, Value, Value)> {
+    let mut found = vec![];
+    for (key, left) in left {
+        match (left, right.get(key)) {
+            (Value::Table(left), Some(Value::Table(right))) => {
+                let inner = differences(left, right).into_iter();
+                found.extend(inner.map(|(inner, left, right)| (format!("{key}.{inner}"), left, right)));
+            }
+            (left, Some(right)) if left != right => found.push((key.clone(), left.clone(), right.clone())),
+            _ => {}
         }
-        (left, right) => (left != right).then(|| (key.clone(), left.clone(), right.clone())),
-    })
+    }
+    found
 }
 
 /// Adds a policy's flat parameters and the moments of its normaliser to a checkpoint.

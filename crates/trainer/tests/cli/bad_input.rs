@@ -69,10 +69,10 @@ fn values_out_of_range() {
         ("algorithm.window=0", "at least 1"),
         ("environment.horizon=0", "at least 1"),
         ("iterations=0", "at least 1"),
-        ("policy.variance=0.0", "1e-30 to 1e40"),
-        ("policy.variance=1e-39", "1e-30 to 1e40"),
-        ("policy.variance=nan", "1e-30 to 1e40"),
-        ("policy.log_std_bounds.min=-100.0", "-34.5 to 46"),
+        ("policy.variance=0.0", "1e-30 to 1e36"),
+        ("policy.variance=1e-39", "1e-30 to 1e36"),
+        ("policy.variance=nan", "1e-30 to 1e36"),
+        ("policy.log_std_bounds.min=-100.0", "-34.5 to 41.4"),
         ("policy.hidden=[0]", "at least 1"),
         ("algorithm.lambda=1.5", "between 0 and 1"),
         ("algorithm.lambda=-0.1", "between 0 and 1"),
@@ -139,6 +139,10 @@ fn folders() {
     session.write("file", "a file");
     std::fs::create_dir(session.path("foreign")).unwrap();
     session.write("foreign/thesis.txt", "irreplaceable");
+    std::fs::create_dir(session.path("namesake")).unwrap();
+    session.write("namesake/config.toml", "color = \"red\"");
+    std::fs::create_dir(session.path("results")).unwrap();
+    session.write("results/metrics.csv", "mine");
     std::fs::create_dir(session.path("empty")).unwrap();
     assert_refused(
         &session,
@@ -149,6 +153,8 @@ fn folders() {
                 "train lqr --out foreign --force",
                 &["foreign is not the folder of a run", "--force leaves it alone"],
             ),
+            ("train lqr --out namesake --force", &["namesake is not the folder of a run"]),
+            ("train lqr --out results --force", &["results is not the folder of a run"]),
             ("train lqr --out file", &["file"]),
             ("train lqr --out file/below", &["file/below"]),
             ("train --resume absent", &["absent is not the folder of a run", "config.toml"]),
@@ -170,19 +176,22 @@ fn folders() {
 #[test]
 fn what_does_not_fit_into_memory() {
     let session = Session::new();
-    for setting in [
-        "policy.hidden=[16777216,16777216] --set policy.initialization=xavier-uniform",
-        "algorithm.window=16777216",
-        "algorithm.batch_size=16777216",
-        "environment.horizon=16777216",
-        "evaluation.episodes=16777216",
+    for (setting, advice) in [
+        ("policy.hidden=[16777216,16777216] --set policy.initialization=xavier-uniform", "policy.hidden"),
+        ("algorithm.window=16777216", "algorithm.window"),
+        ("algorithm.batch_size=16777216", "algorithm.window"),
+        ("environment.horizon=16777216", "algorithm.window"),
+        (
+            "evaluation.episodes=511 --set environment.horizon=16777216 --set algorithm.window=1",
+            "environment.horizon",
+        ),
     ] {
         let error = session.refused(&format!("train --out run --set {setting}"));
         assert!(
             error.contains("the run needs at most about ") && error.contains(" for the window"),
             "{setting}: {error}"
         );
-        assert!(error.contains("are available; lower algorithm.window"), "{setting}: {error}");
+        assert!(error.contains(&format!("are available; lower {advice}")), "{setting}: {error}");
     }
     let matrix = "algorithm.name=bh --set algorithm.window=1000000 --set algorithm.batch_size=1 \
                   --set environment.horizon=1";

@@ -268,3 +268,26 @@ fn an_estimate_that_is_not_finite_is_told() {
     assert!(message.contains("the estimate is not finite: gradient."), "{message}");
     assert!(!session.path("estimate.safetensors").exists());
 }
+
+/// An estimate is written over an estimate, and over nothing else.
+#[test]
+fn only_estimates_are_overwritten() {
+    let session = Session::new();
+    let problem = Recipe::default().problem(1);
+    session.write("policy.safetensors", tensors::policy_file(&problem.target));
+    session.write("logged.safetensors", tensors::file(&tensors::trajectories(&problem), &[]));
+    let command = "estimate --policy policy.safetensors --trajectories logged.safetensors --out";
+    session.succeed(&format!("{command} estimate.safetensors"));
+    session.succeed(&format!("{command} estimate.safetensors"));
+    session.write("metrics.csv", "mine");
+    session.write("other.safetensors", tensors::policy_file(&problem.target));
+    for name in ["metrics.csv", "other.safetensors"] {
+        let before = std::fs::read(session.path(name)).unwrap();
+        let message = session.refused(&format!("{command} {name}"));
+        assert!(
+            message.contains(&format!("--out {name}: there is something that is no estimate")),
+            "{message}"
+        );
+        assert!(std::fs::read(session.path(name)).unwrap() == before);
+    }
+}

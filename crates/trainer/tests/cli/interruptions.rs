@@ -171,8 +171,12 @@ fn remains_of_a_killed_start_are_overwritten_by_force() {
     let session = Session::new();
     std::fs::create_dir_all(session.path("run/checkpoint")).unwrap();
     session.write("run/.rtpg-Ab12Cd", "half a file");
-    session.write("run/summary.json", "{}");
     session.run_lqr("run", "--force");
+    assert_complete(&session.path("run"));
+    for name in ["metrics.csv", "policy.safetensors", "policy-best.safetensors", "summary.json"] {
+        std::fs::remove_file(session.path("run").join(name)).unwrap();
+        session.run_lqr("run", "--force");
+    }
     assert_complete(&session.path("run"));
 }
 
@@ -206,7 +210,7 @@ fn a_diverging_run_fails_and_keeps_its_last_good_state() {
     assert_eq!(session.metrics("run").len(), 3);
     assert!(std::fs::read(session.path("run/policy.safetensors")).unwrap() == good);
     let summary = std::fs::read_to_string(session.path("run/summary.json")).unwrap();
-    assert!(summary.contains(r#""ending": "failed""#), "{summary}");
+    assert!(summary.contains(r#""ending": "diverged""#), "{summary}");
     session.succeed("evaluate run --episodes 2");
 
     let config = std::fs::read_to_string(session.path("run/config.toml")).unwrap();

@@ -303,12 +303,39 @@ fn a_changed_configuration_is_told() {
     let session = Session::new();
     session.run_lqr("run", "");
     session.edit_config("run", "learning_rate = 0.01", "learning_rate = 1e-5");
+    session.edit_config("run", "beta_1 = 0.9", "beta_1 = 0.8");
     let output = session.run("train --resume run --set iterations=4");
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{error}");
     let expected = "`optimizer.learning_rate` is 1e-5, and up to iteration 3 it was 0.01; the run goes on";
-    assert!(error.contains(expected), "{error}");
+    assert!(error.contains(expected) && error.contains("`optimizer.beta_1` is 0.8"), "{error}");
     let output = session.run("train --resume run --set iterations=5");
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success() && !error.contains("learning_rate"), "{error}");
+}
+
+/// Rows behind the checkpoint are work that was done: fewer iterations would lose it.
+#[test]
+fn rows_behind_the_checkpoint_count_as_made() {
+    let session = Session::new();
+    session.run_lqr("run", "--set iterations=4");
+    let checkpoint = std::fs::read(session.path("run/checkpoint/state.safetensors")).unwrap();
+    session.succeed("train --resume run --set iterations=9");
+    session.write("run/checkpoint/state.safetensors", checkpoint);
+    let rows = session.metrics("run");
+    let error = session.refused("train --resume run --set iterations=6");
+    assert!(error.contains("iterations is 6, but run has made 9 already"), "{error}");
+    assert_eq!(session.metrics("run"), rows);
+}
+
+/// What an earlier version of the program allowed is no longer trained, but still evaluated and drawn.
+#[test]
+fn a_run_with_values_that_are_refused_now_is_still_read() {
+    let session = Session::new();
+    session.run_lqr("run", "");
+    session.edit_config("run", "variance = 0.1", "variance = 1e-40");
+    session.succeed("evaluate run --episodes 2");
+    session.succeed("plot run");
+    let error = session.refused("train --resume run --set iterations=4");
+    assert!(error.contains("key `policy.variance` is"), "{error}");
 }

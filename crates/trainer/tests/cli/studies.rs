@@ -196,6 +196,53 @@ fn an_interrupted_study_goes_on_also_in_processes_of_their_own() {
     assert_eq!(returns("apart"), returns("together"));
 }
 
+/// The study decides what a run is, not what stands in the run's folder.
+#[test]
+fn a_run_in_a_process_of_its_own_goes_on_with_the_studys_configuration() {
+    let session = Session::new();
+    session.write("mine.toml", &examples()[0]);
+    let command = format!("study mine.toml --runs 1 --set budget=60 {ISOLATED} --only RT-PG --out apart");
+    session.succeed(&command);
+    let results = || column(&read(&session, "apart/results.csv"), "return_mean");
+    let expected = results();
+    let run = std::fs::read_dir(session.path("apart/runs")).unwrap().next().unwrap().unwrap().path();
+    let whole = std::fs::read_to_string(run.join("config.toml")).unwrap();
+    for spoiled in ["seed = [".to_owned(), whole.replace("window = ", "window = 1"), String::new()] {
+        assert_ne!(spoiled, whole);
+        std::fs::remove_file(run.join("complete.json")).unwrap();
+        std::fs::write(run.join("config.toml"), spoiled).unwrap();
+        session.succeed(&command);
+        assert_eq!(std::fs::read_to_string(run.join("config.toml")).unwrap(), whole);
+        assert_eq!(results(), expected);
+    }
+}
+
+/// A run that diverges is a result like others, wherever it is made.
+#[test]
+fn a_run_that_diverges_in_a_process_of_its_own_is_a_result() {
+    const STUDY: &str = r#"
+        title = "mixed"
+        environments = ["lqr"]
+        runs = 1
+        budget = 100
+        [[algorithm]]
+        label = "bad"
+        name = "gpomdp"
+        optimizer = { learning_rate = 1e30 }
+        [[algorithm]]
+        label = "good"
+        name = "gpomdp"
+    "#;
+    let session = Session::new();
+    session.write("mixed.toml", STUDY);
+    for out in ["together", "apart --set isolated=true"] {
+        let printed = session.succeed(&format!("study mixed.toml --out {out}"));
+        assert!(printed.contains("2 runs made, 0 found") && printed.contains("1 (1 failed)"), "{printed}");
+    }
+    let returns = |out: &str| column(&read(&session, &format!("{out}/results.csv")), "return_mean");
+    assert_eq!(returns("apart"), returns("together"));
+}
+
 /// Whether a run of the study has recorded an iteration.
 fn recorded(study: &Path) -> bool {
     let Ok(runs) = std::fs::read_dir(study.join("runs")) else { return false };
@@ -217,6 +264,10 @@ fn wrong_studies_are_refused() {
         ("study mine.toml --runs 0", "`runs` is 0, expected at least 1"),
         ("study mine.toml --out stranger", "stranger is not empty and not the folder of a study"),
         ("study mine.toml --set kind=gradient", "key `frozen` is missing"),
+        (
+            "study coefficients --set algorithm=[{label=\"A\",name=\"gpomdp\",discount=0.5}]",
+            "algorithm `A`: key `discount` is 0.5, but the gradient that stands for the true one has",
+        ),
         ("study coefficients --set isolated=true", "key `isolated` goes with kind = \"training\" only"),
     ] {
         let error = session.refused(arguments);

@@ -52,6 +52,17 @@ fn algorithm(
         let place = format!("{place}, algorithm `{label}`");
         Err(StudyError::Value { place, key: "age".to_owned(), reason })
     };
+    let truth =
+        configuration(&place, definition, environment, None, definition.seed, 1)?.algorithm.discount();
+    if config.discount() != truth {
+        let place = format!("{place}, algorithm `{label}`");
+        let reason = format!(
+            "is {}, but the gradient that stands for the true one has the discount {truth} of {}; give that another one",
+            config.discount(),
+            definition.environments[environment]
+        );
+        return Err(StudyError::Value { place, key: "discount".to_owned(), reason });
+    }
     if config.variance_reduction().is_none() {
         return match age {
             Some(_) => {
@@ -108,9 +119,9 @@ impl<'a> Frozen<'a> {
         let place = format!("study {name}");
         let config =
             configuration(&place, definition, environment, None, definition.seed, iterations.max(1))?;
-        let run = |source: TrainError| StudyError::Run {
+        let run = |error: TrainError| StudyError::Run {
             run: format!("{place}, frozen parameters"),
-            source: Box::new(source),
+            source: Box::new(error),
         };
         let device = device::select(&config.device)?;
         let mut longest = 1;
@@ -248,9 +259,8 @@ impl<'a> Frozen<'a> {
             action_size: self.entry.action_size,
         };
         let states = &self.path[self.path.len().saturating_sub(length)..];
-        let parameter_count = states[0].flat_parameters().len();
         let device = &self.device.device;
-        let mut algorithm = algorithms::make(config, shape, parameter_count, streams, &self.device, threads);
+        let mut algorithm = algorithms::make(config, &states[0], shape, streams, &self.device, threads);
         let mut phases = Phases::default();
         let mut fresh = vec![];
         let mut gradient = None;

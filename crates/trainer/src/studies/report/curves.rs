@@ -22,15 +22,24 @@ pub struct Curve<'a> {
     pub memory: (Option<u64>, Option<u64>),
 }
 
-/// All finished runs of a plan that made at least one iteration.
+/// All finished runs of a plan that made at least one update.
 ///
 /// # Errors
 /// What the file system refuses.
 pub fn curves<'a>(plan: &'a Plan, folder: &StudyFolder) -> Result<Vec<Curve<'a>>, StudyError> {
     let finished = plan.runs.iter().filter_map(|run| Some((run, folder.finished(run)?)));
-    let curves = finished.filter(|(_, (rows, _))| !rows.is_empty()).map(|(run, (rows, completion))| {
-        let smoothing = plan.definition.smoothing.min(run.trajectories());
-        Curve { run, smoothing, rows, failure: completion.failure, memory: memory(&folder.run(run)) }
+    let curves = finished.filter_map(|(run, (mut rows, completion))| {
+        // Batches that were dropped before the first good one have no return.
+        rows.drain(..rows.iter().take_while(|row| row.is_unknown()).count());
+        if rows.is_empty() {
+            return None;
+        }
+        let total = rows.last().map_or(0, |row| row.trajectories_total);
+        // A failed run ended before its budget.
+        let whole = if completion.failure.is_some() { run.trajectories() } else { total };
+        let smoothing = plan.definition.smoothing.min(whole);
+        let memory = memory(&folder.run(run));
+        Some(Curve { run, smoothing, rows, failure: completion.failure, memory })
     });
     Ok(curves.collect())
 }

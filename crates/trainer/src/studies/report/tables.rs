@@ -339,8 +339,10 @@ fn legend(plan: &Plan) -> String {
     };
     let reference = definition.reference();
     let mut text = format!(
-        "Over runs: {statistic} [{kind}]. Final return: mean over the last tenth of the iterations. Mean return: area \
-         under the curve over fresh trajectories. P(improvement): that a run's mean return exceeds one of {reference}."
+        "Over runs: {statistic} [{kind}]. Final return: mean over the last tenth of the iterations, or those of the last \
+         {} trajectories where they are more. Mean return: area under the curve over fresh trajectories. \
+         P(improvement): that a run's mean return exceeds one of {reference}.",
+        definition.smoothing
     );
     if definition.threshold.is_some() {
         let _ = write!(
