@@ -98,6 +98,9 @@ impl Workload {
     }
 
     /// Fills the windows; the fused kernels run on `threads`.
+    ///
+    /// # Panics
+    /// When an estimator refuses RT-PG, which none does.
     pub fn prepare(&self, device: &SelectedDevice, threads: &Threads) -> Prepared {
         let shape = BatchShape {
             trajectories: self.batch,

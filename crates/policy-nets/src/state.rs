@@ -162,7 +162,7 @@ impl PolicyState {
             check_finite("normalizer std", normalizer.std())?;
         }
         if let Deviation::Learned(LogStdBounds { min, max }) = self.deviation
-            && !(min <= max)
+            && (min > max || min.is_nan() || max.is_nan())
         {
             return Err(PolicyStateError::Bounds { min, max });
         }

@@ -144,9 +144,10 @@ impl RunFolder {
     fn is_foreign(&self) -> bool {
         let others = FILES.iter().filter(|name| !["config.toml", "checkpoint"].contains(*name));
         let is_there = |name: &str| self.path.join(name).symlink_metadata().is_ok();
-        match is_there("config.toml") {
-            true => recorded(&self.config()).is_err(),
-            false => others.copied().any(is_there),
+        if is_there("config.toml") {
+            recorded(&self.config()).is_err()
+        } else {
+            others.copied().any(is_there)
         }
     }
 

@@ -74,7 +74,7 @@ pub fn encode_gif(
         frame.delay = (100.0 / frames_per_second).round().max(2.0) as u16;
         encoder.write_frame(&frame)?;
     }
-    Ok(encoder.into_inner().map_err(gif::EncodingError::from)?)
+    Ok(encoder.into_inner()?)
 }
 
 /// The camera's path: the mean of the centres up to `reach` frames before and after. A jump of more than half a
