@@ -24,10 +24,8 @@
 //! - **Source**: the CartPole of Gymnasium (`CartPole-v1`, after Barto, Sutton and Anderson 1983) with the force as a
 //!   real number in place of two choices.
 
-use rand::{Rng, RngExt};
-
 use crate::drawing::{Scene, classic};
-use crate::{BuiltIn, Dynamics, Environment, Outcome, Real, StepError, Transition, contract};
+use crate::{BuiltIn, Computed, Dynamics, Outcome, Real};
 
 /// Name in the registry.
 pub const NAME: &str = "cartpole";
@@ -93,20 +91,16 @@ pub fn is_terminal<R: Real>([position, _, angle, _]: State<R>) -> R::Truth {
 }
 
 /// The environment; see the [module](self) for its definition.
-#[derive(Clone, Debug, Default)]
-pub struct ContinuousCartPole {
-    /// `None` while no trajectory is running.
-    state: Option<State>,
-}
+pub type ContinuousCartPole = Computed<Equations, OBSERVATION_SIZE, OBSERVATION_SIZE, ACTION_SIZE>;
 
-impl ContinuousCartPole {
-    /// An environment that waits for its first reset.
-    pub const fn new() -> Self {
-        Self { state: None }
-    }
-}
+/// The functions that define the environment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Equations;
 
-impl Dynamics<OBSERVATION_SIZE, OBSERVATION_SIZE, ACTION_SIZE> for ContinuousCartPole {
+impl Dynamics<OBSERVATION_SIZE, OBSERVATION_SIZE, ACTION_SIZE> for Equations {
+    const NAME: &'static str = NAME;
+    const BUILT_IN: BuiltIn = BuiltIn::CartPole;
+
     fn reset<R: Real>(mut uniform: impl FnMut(f64, f64) -> R) -> State<R> {
         std::array::from_fn(|_| uniform(-RESET_BOUND, RESET_BOUND))
     }
@@ -119,48 +113,9 @@ impl Dynamics<OBSERVATION_SIZE, OBSERVATION_SIZE, ACTION_SIZE> for ContinuousCar
         let next = dynamics(state, action);
         Outcome { next, reward: R::constant(REWARD), terminated: is_terminal(next) }
     }
-}
 
-impl Environment for ContinuousCartPole {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn observation_size(&self) -> usize {
-        OBSERVATION_SIZE
-    }
-
-    fn action_size(&self) -> usize {
-        ACTION_SIZE
-    }
-
-    fn reset(&mut self, random: &mut dyn Rng, observation: &mut [f64]) {
-        let state = <Self as Dynamics<_, _, _>>::reset(|low, high| random.random_range(low..high));
-        contract::write(NAME, observation, &state);
-        self.state = Some(state);
-    }
-
-    fn step(
-        &mut self,
-        action: &[f64],
-        _random: &mut dyn Rng,
-        observation: &mut [f64],
-    ) -> Result<Transition, StepError> {
-        let (state, action) = contract::admit(NAME, self.state, action)?;
-        let Outcome { next, reward, terminated } = <Self as Dynamics<_, _, _>>::step(state, action);
-        contract::write(NAME, observation, &next);
-        self.state = (!terminated).then_some(next);
-        Ok(Transition { reward, terminated })
-    }
-
-    fn built_in(&self) -> Option<BuiltIn> {
-        Some(BuiltIn::CartPole)
-    }
-
-    fn draw(&self, scene: &mut Scene) {
-        if let Some(state) = self.state {
-            classic::cart_pole(state, scene);
-        }
+    fn draw(state: State, scene: &mut Scene) {
+        classic::cart_pole(state, scene);
     }
 }
 
@@ -170,6 +125,7 @@ mod tests {
 
     use super::*;
     use crate::testing::{assert_close, assert_resets_uniformly, generator};
+    use crate::{Environment, Transition};
 
     /// Transitions of Gymnasium 1.4.0's `CartPole-v1` whose force was set to the action: state, action, next state,
     /// terminated.
@@ -198,7 +154,7 @@ mod tests {
     #[test]
     fn steps_as_gymnasium_does() {
         for (state, action, next, terminated) in RECORDED {
-            let mut environment = ContinuousCartPole { state: Some(state) };
+            let mut environment = ContinuousCartPole::at(state);
             let mut observation = [0.0; OBSERVATION_SIZE];
             let transition = environment.step(&[action], &mut generator(0), &mut observation).unwrap();
             assert_close(&observation, &next, 1e-14);
@@ -209,7 +165,7 @@ mod tests {
     /// Gymnasium 1.4.0 counts 22 steps for the same start and a constant force of 2 N.
     #[test]
     fn the_return_is_the_length_of_a_fall() {
-        let mut environment = ContinuousCartPole { state: Some([0.01, -0.02, 0.03, 0.04]) };
+        let mut environment = ContinuousCartPole::at([0.01, -0.02, 0.03, 0.04]);
         let mut observation = [0.0; OBSERVATION_SIZE];
         let mut return_ = 0.0;
         loop {

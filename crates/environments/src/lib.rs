@@ -4,8 +4,8 @@
 //! and [`registry`] makes the built-in ones by name.
 //!
 //! Each environment computed here is a module of the same shape: its task, units, dynamics, reset, reward, end, source;
-//! its constants; the dynamics as a pure function `dynamics(state, action)`; and the type that implements the trait.
-//! These functions are generic over the number type [`Real`]: through the trait [`Dynamics`] a GPU kernel computes what
+//! its constants; the dynamics as a pure function `dynamics(state, action)`; and [`Dynamics`] made of them, from which
+//! [`Computed`] makes the environment. These functions are generic over the number type [`Real`]: a GPU kernel computes what
 //! they say, without a second text.
 //!
 //! All randomness enters through the generator that the caller passes to [`Environment::reset`] and
@@ -28,7 +28,7 @@ pub mod registry;
 #[cfg(test)]
 mod testing;
 
-pub use dynamics::{BuiltIn, Dynamics, Outcome};
+pub use dynamics::{BuiltIn, Computed, Dynamics, Outcome};
 pub use environment::{Environment, StepError, Transition};
 pub use real::Real;
 

@@ -15,10 +15,8 @@
 //!
 //! The expected return of every linear Gaussian policy, and the best one, are known in closed form: see [`optimum`].
 
-use rand::{Rng, RngExt};
-
 use crate::drawing::{Scene, classic};
-use crate::{BuiltIn, Dynamics, Environment, Outcome, Real, StepError, Transition, contract};
+use crate::{BuiltIn, Computed, Dynamics, Outcome, Real};
 
 pub mod optimum;
 
@@ -64,20 +62,16 @@ fn weighted_square<R: Real>(weights: [f64; 2], x: [R; 2]) -> R {
 }
 
 /// The environment; see the [module](self) for its definition.
-#[derive(Clone, Debug, Default)]
-pub struct LinearQuadratic {
-    /// `None` before the first reset.
-    state: Option<State>,
-}
+pub type LinearQuadratic = Computed<Equations, OBSERVATION_SIZE, OBSERVATION_SIZE, ACTION_SIZE>;
 
-impl LinearQuadratic {
-    /// An environment that waits for its first reset.
-    pub const fn new() -> Self {
-        Self { state: None }
-    }
-}
+/// The functions that define the environment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Equations;
 
-impl Dynamics<OBSERVATION_SIZE, OBSERVATION_SIZE, ACTION_SIZE> for LinearQuadratic {
+impl Dynamics<OBSERVATION_SIZE, OBSERVATION_SIZE, ACTION_SIZE> for Equations {
+    const NAME: &'static str = NAME;
+    const BUILT_IN: BuiltIn = BuiltIn::LinearQuadratic;
+
     fn reset<R: Real>(mut uniform: impl FnMut(f64, f64) -> R) -> State<R> {
         std::array::from_fn(|_| uniform(-RESET_BOUND, RESET_BOUND))
     }
@@ -90,52 +84,9 @@ impl Dynamics<OBSERVATION_SIZE, OBSERVATION_SIZE, ACTION_SIZE> for LinearQuadrat
         let next = dynamics(state, action);
         Outcome { next, reward: reward(state, action), terminated: false.into() }
     }
-}
 
-impl Environment for LinearQuadratic {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn observation_size(&self) -> usize {
-        OBSERVATION_SIZE
-    }
-
-    fn action_size(&self) -> usize {
-        ACTION_SIZE
-    }
-
-    fn reset(&mut self, random: &mut dyn Rng, observation: &mut [f64]) {
-        let state = <Self as Dynamics<_, _, _>>::reset(|low, high| random.random_range(low..high));
-        contract::write(NAME, observation, &state);
-        self.state = Some(state);
-    }
-
-    fn step(
-        &mut self,
-        action: &[f64],
-        _random: &mut dyn Rng,
-        observation: &mut [f64],
-    ) -> Result<Transition, StepError> {
-        let (state, action) = contract::admit(NAME, self.state, action)?;
-        let Outcome { next, reward, terminated } = <Self as Dynamics<_, _, _>>::step(state, action);
-        // A failed check ends the trajectory.
-        self.state = None;
-        contract::check_finite(NAME, "the reward", &[reward])?;
-        contract::check_finite(NAME, "the state", &next)?;
-        contract::write(NAME, observation, &next);
-        self.state = Some(next);
-        Ok(Transition { reward, terminated })
-    }
-
-    fn built_in(&self) -> Option<BuiltIn> {
-        Some(BuiltIn::LinearQuadratic)
-    }
-
-    fn draw(&self, scene: &mut Scene) {
-        if let Some(state) = self.state {
-            classic::linear_quadratic(state, scene);
-        }
+    fn draw(state: State, scene: &mut Scene) {
+        classic::linear_quadratic(state, scene);
     }
 }
 
@@ -145,11 +96,12 @@ mod tests {
 
     use super::*;
     use crate::testing::{assert_close, assert_resets_uniformly, generator};
+    use crate::{Environment, StepError};
 
     /// `0.9 · 1² + 0.1 · 2² + 0.1 · 0.5² + 0.9 · 1² = 2.225`.
     #[test]
     fn steps_as_computed_by_hand() {
-        let mut environment = LinearQuadratic { state: Some([1.0, 2.0]) };
+        let mut environment = LinearQuadratic::at([1.0, 2.0]);
         let mut observation = [0.0; OBSERVATION_SIZE];
         let transition = environment.step(&[0.5, -1.0], &mut generator(0), &mut observation).unwrap();
         assert_close(&observation, &[1.35, 0.9], 1e-15);
@@ -159,7 +111,7 @@ mod tests {
 
     #[test]
     fn an_overflow_ends_the_trajectory_with_an_error() {
-        let mut environment = LinearQuadratic { state: Some([1.0, 2.0]) };
+        let mut environment = LinearQuadratic::at([1.0, 2.0]);
         let error = environment.step(&[1e200, 0.0], &mut generator(0), &mut [0.0; 2]).unwrap_err();
         let reason = "the reward is -inf".to_owned();
         assert_eq!(error, StepError::Unstable { environment: "lqr", reason });

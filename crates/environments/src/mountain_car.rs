@@ -21,10 +21,8 @@
 //!   `gymnasium/envs/classic_control/continuous_mountain_car.py`, which rounds its state to single precision after
 //!   every step; here it stays in double precision.
 
-use rand::{Rng, RngExt};
-
 use crate::drawing::{Scene, classic};
-use crate::{BuiltIn, Dynamics, Environment, Outcome, Real, StepError, Transition, contract};
+use crate::{BuiltIn, Computed, Dynamics, Outcome, Real};
 
 /// Name in the registry.
 pub const NAME: &str = "mountain-car";
@@ -85,20 +83,16 @@ pub fn reward<R: Real>([action]: Action<R>, next: State<R>) -> R {
 }
 
 /// The environment; see the [module](self) for its definition.
-#[derive(Clone, Debug, Default)]
-pub struct ContinuousMountainCar {
-    /// `None` while no trajectory is running.
-    state: Option<State>,
-}
+pub type ContinuousMountainCar = Computed<Equations, OBSERVATION_SIZE, OBSERVATION_SIZE, ACTION_SIZE>;
 
-impl ContinuousMountainCar {
-    /// An environment that waits for its first reset.
-    pub const fn new() -> Self {
-        Self { state: None }
-    }
-}
+/// The functions that define the environment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Equations;
 
-impl Dynamics<OBSERVATION_SIZE, OBSERVATION_SIZE, ACTION_SIZE> for ContinuousMountainCar {
+impl Dynamics<OBSERVATION_SIZE, OBSERVATION_SIZE, ACTION_SIZE> for Equations {
+    const NAME: &'static str = NAME;
+    const BUILT_IN: BuiltIn = BuiltIn::MountainCar;
+
     fn reset<R: Real>(mut uniform: impl FnMut(f64, f64) -> R) -> State<R> {
         let [low, high] = RESET_POSITION;
         [uniform(low, high), R::constant(0.0)]
@@ -112,51 +106,9 @@ impl Dynamics<OBSERVATION_SIZE, OBSERVATION_SIZE, ACTION_SIZE> for ContinuousMou
         let next = dynamics(state, action);
         Outcome { next, reward: reward(action, next), terminated: is_terminal(next) }
     }
-}
 
-impl Environment for ContinuousMountainCar {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn observation_size(&self) -> usize {
-        OBSERVATION_SIZE
-    }
-
-    fn action_size(&self) -> usize {
-        ACTION_SIZE
-    }
-
-    fn reset(&mut self, random: &mut dyn Rng, observation: &mut [f64]) {
-        let state = <Self as Dynamics<_, _, _>>::reset(|low, high| random.random_range(low..high));
-        contract::write(NAME, observation, &state);
-        self.state = Some(state);
-    }
-
-    fn step(
-        &mut self,
-        action: &[f64],
-        _random: &mut dyn Rng,
-        observation: &mut [f64],
-    ) -> Result<Transition, StepError> {
-        let (state, action) = contract::admit(NAME, self.state, action)?;
-        let Outcome { next, reward, terminated } = <Self as Dynamics<_, _, _>>::step(state, action);
-        // A failed check ends the trajectory.
-        self.state = None;
-        contract::check_finite(NAME, "the reward", &[reward])?;
-        contract::write(NAME, observation, &next);
-        self.state = (!terminated).then_some(next);
-        Ok(Transition { reward, terminated })
-    }
-
-    fn built_in(&self) -> Option<BuiltIn> {
-        Some(BuiltIn::MountainCar)
-    }
-
-    fn draw(&self, scene: &mut Scene) {
-        if let Some(state) = self.state {
-            classic::mountain_car(state, scene);
-        }
+    fn draw(state: State, scene: &mut Scene) {
+        classic::mountain_car(state, scene);
     }
 }
 
@@ -166,6 +118,7 @@ mod tests {
 
     use super::*;
     use crate::testing::{assert_close, assert_resets_uniformly, generator};
+    use crate::{Environment, StepError};
 
     /// Transitions of Gymnasium 1.4.0's `MountainCarContinuous-v0`: state, action, next state (in single precision),
     /// reward, terminated. The third hits the wall, the fifth pays for an action beyond the range.
@@ -181,7 +134,7 @@ mod tests {
     #[test]
     fn steps_as_gymnasium_does() {
         for (state, action, next, reward, terminated) in RECORDED {
-            let mut environment = ContinuousMountainCar { state: Some(state) };
+            let mut environment = ContinuousMountainCar::at(state);
             let mut observation = [0.0; OBSERVATION_SIZE];
             let transition = environment.step(&[action], &mut generator(0), &mut observation).unwrap();
             assert_close(&observation, &next, 3e-8);
@@ -193,7 +146,7 @@ mod tests {
     /// Gymnasium 1.4.0 needs 106 steps when the throttle always follows the velocity, with a return of 89.4.
     #[test]
     fn reaches_the_goal_by_rocking() {
-        let mut environment = ContinuousMountainCar { state: Some([-0.5, 0.0]) };
+        let mut environment = ContinuousMountainCar::at([-0.5, 0.0]);
         let mut observation = [-0.5, 0.0];
         let mut rewards = Vec::new();
         loop {
@@ -218,7 +171,7 @@ mod tests {
 
     #[test]
     fn an_action_whose_square_overflows_ends_the_trajectory_with_an_error() {
-        let mut environment = ContinuousMountainCar { state: Some([-0.5, 0.0]) };
+        let mut environment = ContinuousMountainCar::at([-0.5, 0.0]);
         let error = environment.step(&[1e200], &mut generator(0), &mut [0.0; 2]).unwrap_err();
         let reason = "the reward is -inf".to_owned();
         assert_eq!(error, StepError::Unstable { environment: "mountain-car", reason });

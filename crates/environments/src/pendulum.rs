@@ -21,10 +21,8 @@
 
 use std::f64::consts::PI;
 
-use rand::{Rng, RngExt};
-
 use crate::drawing::{Scene, classic};
-use crate::{BuiltIn, Dynamics, Environment, Outcome, Real, StepError, Transition, contract};
+use crate::{BuiltIn, Computed, Dynamics, Outcome, Real};
 
 /// Name in the registry.
 pub const NAME: &str = "pendulum";
@@ -86,20 +84,16 @@ pub fn wrap<R: Real>(angle: R) -> R {
 }
 
 /// The environment; see the [module](self) for its definition.
-#[derive(Clone, Debug, Default)]
-pub struct Pendulum {
-    /// `None` before the first reset.
-    state: Option<State>,
-}
+pub type Pendulum = Computed<Equations, 2, OBSERVATION_SIZE, ACTION_SIZE>;
 
-impl Pendulum {
-    /// An environment that waits for its first reset.
-    pub const fn new() -> Self {
-        Self { state: None }
-    }
-}
+/// The functions that define the environment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Equations;
 
-impl Dynamics<2, OBSERVATION_SIZE, ACTION_SIZE> for Pendulum {
+impl Dynamics<2, OBSERVATION_SIZE, ACTION_SIZE> for Equations {
+    const NAME: &'static str = NAME;
+    const BUILT_IN: BuiltIn = BuiltIn::Pendulum;
+
     fn reset<R: Real>(mut uniform: impl FnMut(f64, f64) -> R) -> State<R> {
         [uniform(-RESET_ANGLE, RESET_ANGLE), uniform(-RESET_SPEED, RESET_SPEED)]
     }
@@ -112,48 +106,9 @@ impl Dynamics<2, OBSERVATION_SIZE, ACTION_SIZE> for Pendulum {
         let next = dynamics(state, action);
         Outcome { next, reward: reward(state, action), terminated: false.into() }
     }
-}
 
-impl Environment for Pendulum {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn observation_size(&self) -> usize {
-        OBSERVATION_SIZE
-    }
-
-    fn action_size(&self) -> usize {
-        ACTION_SIZE
-    }
-
-    fn reset(&mut self, random: &mut dyn Rng, observation: &mut [f64]) {
-        let state = <Self as Dynamics<_, _, _>>::reset(|low, high| random.random_range(low..high));
-        contract::write(NAME, observation, &observe(state));
-        self.state = Some(state);
-    }
-
-    fn step(
-        &mut self,
-        action: &[f64],
-        _random: &mut dyn Rng,
-        observation: &mut [f64],
-    ) -> Result<Transition, StepError> {
-        let (state, action) = contract::admit(NAME, self.state, action)?;
-        let Outcome { next, reward, terminated } = <Self as Dynamics<_, _, _>>::step(state, action);
-        contract::write(NAME, observation, &observe(next));
-        self.state = Some(next);
-        Ok(Transition { reward, terminated })
-    }
-
-    fn built_in(&self) -> Option<BuiltIn> {
-        Some(BuiltIn::Pendulum)
-    }
-
-    fn draw(&self, scene: &mut Scene) {
-        if let Some(state) = self.state {
-            classic::pendulum(state, scene);
-        }
+    fn draw(state: State, scene: &mut Scene) {
+        classic::pendulum(state, scene);
     }
 }
 
@@ -162,6 +117,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::Environment;
     use crate::testing::{assert_close, assert_resets_uniformly, generator};
 
     /// Transitions of Gymnasium 1.4.0's `Pendulum-v1`: state, action, next state, reward.
@@ -175,10 +131,10 @@ mod tests {
     #[test]
     fn steps_as_gymnasium_does() {
         for (state, action, next, reward) in RECORDED {
-            let mut environment = Pendulum { state: Some(state) };
+            let mut environment = Pendulum::at(state);
             let mut observation = [0.0; OBSERVATION_SIZE];
             let transition = environment.step(&[action], &mut generator(0), &mut observation).unwrap();
-            assert_close(&environment.state.unwrap(), &next, 1e-14);
+            assert_close(&environment.state().unwrap(), &next, 1e-14);
             assert_close(&observation, &[next[0].cos(), next[0].sin(), next[1]], 1e-14);
             assert_close(&[transition.reward], &[reward], 1e-14);
             assert!(!transition.terminated);
@@ -189,7 +145,7 @@ mod tests {
     /// not chaotic.
     #[test]
     fn follows_gymnasium_over_a_whole_trajectory() {
-        let mut environment = Pendulum { state: Some([3.0, 0.5]) };
+        let mut environment = Pendulum::at([3.0, 0.5]);
         let mut observation = [0.0; OBSERVATION_SIZE];
         let mut return_ = 0.0;
         for step in 0..HORIZON {
@@ -198,7 +154,7 @@ mod tests {
         }
         assert_close(&[return_], &[-1_538.871_159_033_688], 1e-10);
         assert_close(
-            &environment.state.unwrap(),
+            &environment.state().unwrap(),
             &[3.680_494_364_437_767_5, -0.306_387_334_564_363_3],
             1e-10,
         );

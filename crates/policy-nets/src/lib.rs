@@ -8,6 +8,7 @@
 
 mod architecture;
 mod checksum;
+pub mod files;
 pub mod fused;
 pub mod gaussian;
 mod initialization;

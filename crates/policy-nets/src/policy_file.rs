@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::files::write_atomically;
 use crate::tensor_file::{self, HostTensor, StoredFloat, TensorFile, TensorFileError};
 use crate::{Activation, Architecture, Deviation, Normalizer, PolicyState, PolicyStateError};
 
@@ -63,7 +64,7 @@ impl PolicyState {
     /// What the file system refuses.
     pub fn save(&self, path: &Path, float: StoredFloat) -> Result<(), PolicyFileError> {
         let bytes = self.to_bytes(float).map_err(|reason| invalid(path, reason))?;
-        tensor_file::write_atomically(path, &bytes).map_err(TensorFileError::Io)?;
+        write_atomically(path, &bytes).map_err(TensorFileError::Io)?;
         Ok(())
     }
 
@@ -351,7 +352,7 @@ mod tests {
             "{message}"
         );
         let message = refusal(|tensors, _| {
-            _ = tensors.insert("mean.1.scale".to_owned(), HostTensor::new([2], vec![1.0; 2]))
+            _ = tensors.insert("mean.1.scale".to_owned(), HostTensor::new([2], vec![1.0; 2]));
         });
         assert!(message.contains("there is a tensor `mean.1.scale`"), "{message}");
         let message = refusal(|_, metadata| {

@@ -5,16 +5,14 @@
 //! compared with its bytes.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use safetensors::{Dtype, SafeTensors};
 
 use crate::checksum;
-pub use crate::tensor_writer::{
-    StoredFloat, TEMPORARY_PREFIX, replace, to_bytes, to_sealed_bytes, write_atomically,
-};
+use crate::files::read_regular;
+pub use crate::tensor_writer::{StoredFloat, to_bytes, to_sealed_bytes};
 
 /// Why a safetensors file was not read or written.
 #[derive(Debug, thiserror::Error)]
@@ -234,31 +232,6 @@ impl TensorFile {
     }
 }
 
-/// The bytes of a regular file of at most `most` bytes. Devices, pipes and folders are refused: they may have no end.
-///
-/// # Errors
-/// What the file system refuses, with the path.
-pub fn read_regular(path: &Path, most: u64) -> std::io::Result<Vec<u8>> {
-    let refuse = |reason: String| {
-        let message = format!("failed to read {}: {reason}", path.display());
-        Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, message))
-    };
-    let named = |error: std::io::Error| {
-        std::io::Error::new(error.kind(), format!("failed to read {}: {error}", path.display()))
-    };
-    let metadata = std::fs::metadata(path).map_err(named)?;
-    if !metadata.is_file() {
-        return refuse("it is not a regular file".to_owned());
-    }
-    if metadata.len() > most {
-        return refuse(format!("it has {} bytes, expected at most {most}", metadata.len()));
-    }
-    let mut bytes = Vec::with_capacity(metadata.len() as usize);
-    // A file that grows meanwhile is read no further than it was.
-    fs_err::File::open(path)?.take(metadata.len()).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
 fn elements<const SIZE: usize, T>(bytes: &[u8], convert: impl Fn([u8; SIZE]) -> T) -> Vec<T> {
     bytes.as_chunks::<SIZE>().0.iter().map(|chunk| convert(*chunk)).collect()
 }
@@ -321,20 +294,6 @@ mod tests {
         let file = SafeTensors::deserialize(&bytes).unwrap();
         let data = file.tensor("b").unwrap().data().to_vec();
         assert_eq!(elements(&data, f64::from_le_bytes), tensors["b"].values);
-    }
-
-    #[test]
-    fn folders_devices_and_files_beyond_the_limit_are_not_read() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("file");
-        std::fs::write(&path, [0; 10]).unwrap();
-        assert_eq!(read_regular(&path, 10).unwrap().len(), 10);
-        let error = read_regular(&path, 9).unwrap_err().to_string();
-        assert!(error.ends_with("it has 10 bytes, expected at most 9"), "{error}");
-        for path in [folder.path(), Path::new("/dev/zero")] {
-            let error = read_regular(path, u64::MAX).unwrap_err().to_string();
-            assert!(error.contains("not a regular file") || cfg!(not(unix)), "{error}");
-        }
     }
 
     #[test]

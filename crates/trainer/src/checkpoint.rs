@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use policy_nets::files;
 use policy_nets::tensor_file::{self, HostTensor, StoredFloat, TensorFile, TensorFileError};
 use serde::{Deserialize, Serialize};
 
@@ -106,7 +107,7 @@ impl Checkpoint {
         ]);
         let bytes = tensor_file::to_sealed_bytes(self.tensors, &metadata, StoredFloat::F64)
             .map_err(|error| foreign(error.to_string()))?;
-        tensor_file::replace(path, &bytes, Some(previous)).map_err(TensorFileError::Io)?;
+        files::replace(path, &bytes, Some(previous)).map_err(TensorFileError::Io)?;
         Ok(())
     }
 

@@ -3,12 +3,12 @@
 use burn::tensor::Tensor;
 use estimator::step_returns_in_place;
 use kernels::{BatchBuffers, Buffer, KernelDevice, Returns, WindowBuffers};
-use policy_nets::tensor_file::HostTensor;
 
 use crate::algorithms::{Restore, Saved};
 use crate::device_trajectories::DeviceTrajectories;
+use crate::ring::{Batches, Ring};
 use crate::trajectories::{BatchShape, Trajectories};
-use crate::window::{ReturnRule, Ring};
+use crate::window::ReturnRule;
 
 /// A ring of batches in preallocated device memory; the layout of [`crate::window::Window`], slot by slot, with lengths
 /// in the place of the mask.
@@ -140,28 +140,21 @@ impl DeviceWindow {
     pub fn save(&self, saved: &mut Saved) {
         let BatchShape { trajectories, horizon, observation_size, action_size } = self.shape;
         let (capacity, filled) = (self.ring.capacity, self.ring.filled);
-        let mut insert = |name: &str, shape: &[usize], values: Vec<f64>| {
-            saved.insert(format!("window.{name}"), HostTensor::new(shape, values));
-        };
         let host = |buffer: &Buffer, row: usize| -> Vec<f64> {
             let rows: Tensor<2> = self.device.tensor(buffer, [capacity, row]);
             rows.slice(0..filled).into_data().iter::<f64>().collect()
         };
-        let steps = |last| [filled, trajectories, horizon, last];
-        let row = trajectories * horizon;
-        insert("position", &[2], self.ring.position());
-        insert(
-            "observations",
-            &steps(observation_size),
-            host(&self.buffers.observations, row * observation_size),
-        );
-        insert("actions", &steps(action_size), host(&self.buffers.actions, row * action_size));
-        insert("means", &steps(action_size), host(&self.buffers.means, row * action_size));
-        insert("log_std", &[filled, action_size], host(&self.buffers.log_std, action_size));
-        let lengths = self.device.integers(&self.buffers.lengths, [capacity, trajectories]);
-        let lengths = lengths.slice(0..filled).into_data().iter::<f64>().collect();
-        insert("lengths", &[filled, trajectories], lengths);
-        insert("returns", &[filled, trajectories, horizon], host(&self.buffers.returns, row));
+        let (row, buffers) = (trajectories * horizon, &self.buffers);
+        let lengths = self.device.integers(&buffers.lengths, [capacity, trajectories]).slice(0..filled);
+        let batches = Batches {
+            observations: host(&buffers.observations, row * observation_size),
+            actions: host(&buffers.actions, row * action_size),
+            means: host(&buffers.means, row * action_size),
+            log_std: host(&buffers.log_std, action_size),
+            lengths: lengths.into_data().iter::<u32>().collect(),
+            returns: host(&buffers.returns, row),
+        };
+        batches.save(self.ring, self.shape, saved);
     }
 
     /// Takes back what [`save`](Self::save) gave.
@@ -169,30 +162,19 @@ impl DeviceWindow {
     /// # Errors
     /// A tensor that is missing or has another shape.
     pub fn restore(&mut self, read: &mut Restore<'_>) -> Result<(), anyhow::Error> {
-        self.ring.restore(&read("window.position", &[2])?)?;
+        let batches = Batches::restore(&mut self.ring, self.shape, read)?;
         self.buffers.filled = self.ring.filled;
-        let BatchShape { trajectories, horizon, observation_size, action_size } = self.shape;
-        let (filled, device) = (self.ring.filled, &self.device);
-        let mut fill = |name: &str, shape: &[usize], buffer: &Buffer| -> Result<(), anyhow::Error> {
-            let values = read(&format!("window.{name}"), shape)?;
+        let (device, buffers) = (&self.device, &self.buffers);
+        let fill = |buffer: &Buffer, values: Vec<f64>| {
             device.write(buffer, 0, values.into_iter().map(|value| value as f32).collect());
-            Ok(())
         };
-        let steps = |last| [filled, trajectories, horizon, last];
-        fill("observations", &steps(observation_size), &self.buffers.observations)?;
-        fill("actions", &steps(action_size), &self.buffers.actions)?;
-        fill("means", &steps(action_size), &self.buffers.means)?;
-        fill("log_std", &[filled, action_size], &self.buffers.log_std)?;
-        fill("returns", &[filled, trajectories, horizon], &self.buffers.returns)?;
-        let lengths = read("window.lengths", &[filled, trajectories])?;
-        if let Some(length) = lengths.iter().find(|length| !(0.0..=horizon as f64).contains(*length)) {
-            anyhow::bail!("window.lengths holds {length}");
-        }
-        device.write_integers(
-            &self.buffers.lengths,
-            0,
-            lengths.into_iter().map(|value| value as i32).collect(),
-        );
+        fill(&buffers.observations, batches.observations);
+        fill(&buffers.actions, batches.actions);
+        fill(&buffers.means, batches.means);
+        fill(&buffers.log_std, batches.log_std);
+        fill(&buffers.returns, batches.returns);
+        let lengths = batches.lengths.into_iter().map(u32::cast_signed).collect();
+        device.write_integers(&buffers.lengths, 0, lengths);
         Ok(())
     }
 }

@@ -2,11 +2,11 @@
 
 use estimator::step_returns_in_place;
 use policy_nets::fused;
-use policy_nets::tensor_file::HostTensor;
 
 use crate::algorithms::{Restore, Saved};
+use crate::ring::{Batches, Ring};
 use crate::trajectories::{BatchShape, Trajectories};
-use crate::window::{ReturnRule, Ring};
+use crate::window::ReturnRule;
 
 /// A ring of batches in preallocated host memory; the layout of [`crate::window::Window`], slot by slot.
 #[derive(Clone, Debug)]
@@ -108,22 +108,17 @@ impl HostWindow {
 
     /// Copies the batches held, for a checkpoint; the names and shapes of [`crate::window::Window::save`].
     pub fn save(&self, saved: &mut Saved) {
-        let BatchShape { trajectories, horizon, observation_size, action_size } = self.shape;
-        let filled = self.ring.filled;
-        let mut insert = |name: &str, shape: &[usize], values: Vec<f64>| {
-            saved.insert(format!("window.{name}"), HostTensor::new(shape, values));
-        };
         let wide = |values: &[f32]| values.iter().map(|value| f64::from(*value)).collect::<Vec<_>>();
         let view = self.trajectories();
-        let steps = |last| [filled, trajectories, horizon, last];
-        insert("position", &[2], self.ring.position());
-        insert("observations", &steps(observation_size), wide(view.observations));
-        insert("actions", &steps(action_size), wide(view.actions));
-        insert("means", &steps(action_size), wide(view.behaviour_means));
-        insert("log_std", &[filled, action_size], wide(view.behaviour_log_std));
-        let lengths = view.lengths.iter().map(|length| f64::from(*length)).collect();
-        insert("lengths", &[filled, trajectories], lengths);
-        insert("returns", &[filled, trajectories, horizon], wide(self.returns()));
+        let batches = Batches {
+            observations: wide(view.observations),
+            actions: wide(view.actions),
+            means: wide(view.behaviour_means),
+            log_std: wide(view.behaviour_log_std),
+            lengths: view.lengths.to_vec(),
+            returns: wide(self.returns()),
+        };
+        batches.save(self.ring, self.shape, saved);
     }
 
     /// Takes back what [`save`](Self::save) gave.
@@ -131,25 +126,16 @@ impl HostWindow {
     /// # Errors
     /// A tensor that is missing or has another shape.
     pub fn restore(&mut self, read: &mut Restore<'_>) -> Result<(), anyhow::Error> {
-        self.ring.restore(&read("window.position", &[2])?)?;
-        let BatchShape { trajectories, horizon, observation_size, action_size } = self.shape;
-        let filled = self.ring.filled;
-        let mut fill = |name: &str, shape: &[usize], ring: &mut [f32]| -> Result<(), anyhow::Error> {
-            let values = read(&format!("window.{name}"), shape)?;
-            ring.iter_mut().zip(values).for_each(|(stored, value)| *stored = value as f32);
-            Ok(())
+        let batches = Batches::restore(&mut self.ring, self.shape, read)?;
+        let fill = |ring: &mut [f32], values: &[f64]| {
+            ring.iter_mut().zip(values).for_each(|(stored, value)| *stored = *value as f32);
         };
-        let steps = |last| [filled, trajectories, horizon, last];
-        fill("observations", &steps(observation_size), &mut self.observations)?;
-        fill("actions", &steps(action_size), &mut self.actions)?;
-        fill("means", &steps(action_size), &mut self.means)?;
-        fill("log_std", &[filled, action_size], &mut self.log_std)?;
-        fill("returns", &[filled, trajectories, horizon], &mut self.returns)?;
-        let lengths = read("window.lengths", &[filled, trajectories])?;
-        for (stored, length) in self.lengths.iter_mut().zip(lengths) {
-            anyhow::ensure!((0.0..=horizon as f64).contains(&length), "window.lengths holds {length}");
-            *stored = length as u32;
-        }
+        fill(&mut self.observations, &batches.observations);
+        fill(&mut self.actions, &batches.actions);
+        fill(&mut self.means, &batches.means);
+        fill(&mut self.log_std, &batches.log_std);
+        fill(&mut self.returns, &batches.returns);
+        self.lengths[..batches.lengths.len()].copy_from_slice(&batches.lengths);
         Ok(())
     }
 }

@@ -30,6 +30,7 @@ pub mod phases;
 pub mod random;
 mod recovery;
 mod rescue;
+mod ring;
 pub mod rollout;
 pub mod run;
 pub mod run_folder;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use estimator::DiagnosticsReport;
-use policy_nets::tensor_file::read_regular;
+use policy_nets::files::read_regular;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};

@@ -3,7 +3,8 @@
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
-use policy_nets::tensor_file::{StoredFloat, write_atomically};
+use policy_nets::files::write_atomically;
+use policy_nets::tensor_file::StoredFloat;
 
 use crate::run_folder::RunFolder;
 use crate::training::{TrainError, Trainer};

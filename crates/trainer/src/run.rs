@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use policy_nets::PolicyState;
-use policy_nets::tensor_file::{StoredFloat, write_atomically};
+use policy_nets::files::write_atomically;
+use policy_nets::tensor_file::StoredFloat;
 
 pub use self::summary::{Ending, Summary};
 use crate::config::Config;

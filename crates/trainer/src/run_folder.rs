@@ -4,7 +4,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use policy_nets::tensor_file::{TEMPORARY_PREFIX, write_atomically};
+use policy_nets::files::{TEMPORARY_PREFIX, write_atomically};
 use sha2::{Digest, Sha256};
 
 use crate::config::{Config, recorded};

@@ -2,10 +2,10 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use estimator::{Baseline, LoggedActions, StepReturn, step_mask, step_returns};
-use policy_nets::tensor_file::HostTensor;
 
 use crate::algorithms::{Restore, Saved};
 use crate::config::AlgorithmConfig;
+use crate::ring::{Batches, Ring};
 use crate::trajectories::{BatchShape, Trajectories};
 
 /// A ring of batches in preallocated device memory. A push overwrites the oldest batch; nothing else moves.
@@ -53,51 +53,6 @@ impl ReturnRule {
             other => (other.discount(), Baseline::None, StepReturn::ToGo),
         };
         Self { discount, kind, baseline }
-    }
-}
-
-/// Which slots of a ring are filled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ring {
-    pub(crate) capacity: usize,
-    pub(crate) filled: usize,
-    pub(crate) newest: usize,
-}
-
-impl Ring {
-    pub(crate) fn new(capacity: usize) -> Self {
-        Self { capacity, filled: 0, newest: 0 }
-    }
-
-    /// Takes the next slot: a free one, else that of the oldest batch.
-    pub(crate) fn advance(&mut self) -> usize {
-        self.newest =
-            if self.filled < self.capacity { self.filled } else { (self.newest + 1) % self.capacity };
-        self.filled = (self.filled + 1).min(self.capacity);
-        self.newest
-    }
-
-    /// The state as a tensor of a checkpoint.
-    pub(crate) fn position(self) -> Vec<f64> {
-        vec![self.filled as f64, self.newest as f64]
-    }
-
-    /// Takes back what [`position`](Self::position) gave.
-    pub(crate) fn restore(&mut self, position: &[f64]) -> Result<(), anyhow::Error> {
-        let restored = Self { filled: position[0] as usize, newest: position[1] as usize, ..*self };
-        // A ring that is not full has never gone round: its newest batch is the last.
-        let fits = match restored.filled {
-            0 => false,
-            filled if filled < self.capacity => restored.newest + 1 == filled,
-            filled => filled == self.capacity && restored.newest < filled,
-        };
-        anyhow::ensure!(
-            fits && restored.position() == position,
-            "window.position is {position:?}, which no window of {} batches has",
-            self.capacity
-        );
-        *self = restored;
-        Ok(())
     }
 }
 
@@ -216,19 +171,19 @@ impl Window {
 
     /// Copies the batches held to the host, for a checkpoint.
     pub fn save(&self, saved: &mut Saved) {
-        fn host<const D: usize>(tensor: Tensor<D>) -> HostTensor {
-            HostTensor::new(tensor.dims(), tensor.into_data().iter::<f64>().collect())
+        fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
+            tensor.into_data().iter::<f64>().collect()
         }
-        let trajectories = self.shape.trajectories;
-        let lengths = self.lengths[..self.ring.filled * trajectories].iter().map(|length| f64::from(*length));
-        let mut insert = |name: &str, tensor| saved.insert(format!("window.{name}"), tensor);
-        insert("position", HostTensor::new([2], self.ring.position()));
-        insert("observations", host(self.held(&self.observations)));
-        insert("actions", host(self.held(&self.actions)));
-        insert("means", host(self.held(&self.means)));
-        insert("log_std", host(self.held(&self.log_std)));
-        insert("lengths", HostTensor::new([self.ring.filled, trajectories], lengths.collect()));
-        insert("returns", host(self.held(&self.returns)));
+        let lengths = &self.lengths[..self.ring.filled * self.shape.trajectories];
+        let batches = Batches {
+            observations: host(self.held(&self.observations)),
+            actions: host(self.held(&self.actions)),
+            means: host(self.held(&self.means)),
+            log_std: host(self.held(&self.log_std)),
+            lengths: lengths.to_vec(),
+            returns: host(self.held(&self.returns)),
+        };
+        batches.save(self.ring, self.shape, saved);
     }
 
     /// Takes back what [`save`](Self::save) gave.
@@ -236,13 +191,12 @@ impl Window {
     /// # Errors
     /// A tensor that is missing or has another shape.
     pub fn restore(&mut self, read: &mut Restore<'_>) -> Result<(), anyhow::Error> {
-        self.ring.restore(&read("window.position", &[2])?)?;
+        let batches = Batches::restore(&mut self.ring, self.shape, read)?;
         let BatchShape { trajectories, horizon, observation_size, action_size } = self.shape;
         let (filled, device) = (self.ring.filled, self.mask.device());
         macro_rules! restore {
             ($field:ident, $shape:expr) => {
-                let values = read(concat!("window.", stringify!($field)), &$shape)?;
-                let values = Tensor::from_data(TensorData::new(values, $shape), &device);
+                let values = Tensor::from_data(TensorData::new(batches.$field, $shape), &device);
                 self.$field.inplace(|ring| ring.slice_assign(0..filled, values));
             };
         }
@@ -251,14 +205,9 @@ impl Window {
         restore!(means, [filled, trajectories, horizon, action_size]);
         restore!(log_std, [filled, action_size]);
         restore!(returns, [filled, trajectories, horizon]);
-        let lengths = read("window.lengths", &[filled, trajectories])?;
-        for (stored, length) in self.lengths.iter_mut().zip(lengths) {
-            anyhow::ensure!((0.0..=horizon as f64).contains(&length), "window.lengths holds {length}");
-            *stored = length as u32;
-        }
-        let lengths = &self.lengths[..filled * trajectories];
-        let mask = step_mask(lengths, [filled, trajectories, horizon], &device);
+        let mask = step_mask(&batches.lengths, [filled, trajectories, horizon], &device);
         self.mask.inplace(|ring| ring.slice_assign(0..filled, mask));
+        self.lengths[..batches.lengths.len()].copy_from_slice(&batches.lengths);
         Ok(())
     }
 }

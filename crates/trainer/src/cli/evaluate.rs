@@ -7,7 +7,7 @@ use environments::drawing::Scene;
 use environments::drawing::animation::{self, AnimationError};
 use environments::registry;
 use policy_nets::PolicyState;
-use policy_nets::tensor_file::write_atomically;
+use policy_nets::files::write_atomically;
 use trainer::config::recorded;
 use trainer::evaluation::{Evaluation, Evaluator};
 use trainer::memory::{self, format_bytes};

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use policy_nets::tensor_file::read_regular;
+use policy_nets::files::read_regular;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};

@@ -7,10 +7,6 @@
 
 use burn::tensor::{Device, Tensor};
 use burn_cubecl::cubecl::prelude::{CubeCount, CubeDim};
-use environments::cart_pole::ContinuousCartPole;
-use environments::linear_quadratic::LinearQuadratic;
-use environments::mountain_car::ContinuousMountainCar;
-use environments::pendulum::Pendulum;
 use environments::registry::Entry;
 use environments::{BuiltIn, cart_pole, linear_quadratic, mountain_car, pendulum};
 use kernels::{KernelDevice, Limits};
@@ -93,25 +89,25 @@ impl DeviceRollOut {
     pub fn run(&self, sampling: DeviceSampling) -> DeviceBatch {
         match self.built_in {
             BuiltIn::CartPole => self.launch::<Simulated<
-                ContinuousCartPole,
+                cart_pole::Equations,
                 { cart_pole::OBSERVATION_SIZE },
                 { cart_pole::OBSERVATION_SIZE },
                 { cart_pole::ACTION_SIZE },
             >>(sampling),
             BuiltIn::Pendulum => self.launch::<Simulated<
-                Pendulum,
+                pendulum::Equations,
                 2,
                 { pendulum::OBSERVATION_SIZE },
                 { pendulum::ACTION_SIZE },
             >>(sampling),
             BuiltIn::MountainCar => self.launch::<Simulated<
-                ContinuousMountainCar,
+                mountain_car::Equations,
                 { mountain_car::OBSERVATION_SIZE },
                 { mountain_car::OBSERVATION_SIZE },
                 { mountain_car::ACTION_SIZE },
             >>(sampling),
             BuiltIn::LinearQuadratic => self.launch::<Simulated<
-                LinearQuadratic,
+                linear_quadratic::Equations,
                 { linear_quadratic::OBSERVATION_SIZE },
                 { linear_quadratic::OBSERVATION_SIZE },
                 { linear_quadratic::ACTION_SIZE },

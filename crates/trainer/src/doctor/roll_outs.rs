@@ -4,10 +4,7 @@
 //! trajectory, and chaotic dynamics are checked as sharply as others.
 
 use environments::registry::Entry;
-use environments::{
-    BuiltIn, Dynamics, Outcome, cart_pole::ContinuousCartPole, linear_quadratic::LinearQuadratic,
-    mountain_car::ContinuousMountainCar, pendulum, pendulum::Pendulum,
-};
+use environments::{BuiltIn, Dynamics, Outcome, cart_pole, linear_quadratic, mountain_car, pendulum};
 use policy_nets::PolicyState;
 
 use super::reference;
@@ -131,17 +128,17 @@ fn one_step(built_in: BuiltIn, observation: &[f64], action: &[f64]) -> (Vec<f64>
     }
     match built_in {
         BuiltIn::CartPole => {
-            step::<ContinuousCartPole, 4, 4, 1>(std::array::from_fn(|d| observation[d]), action)
+            step::<cart_pole::Equations, 4, 4, 1>(std::array::from_fn(|d| observation[d]), action)
         }
         BuiltIn::Pendulum => {
             let state: pendulum::State = [observation[1].atan2(observation[0]), observation[2]];
-            step::<Pendulum, 2, 3, 1>(state, action)
+            step::<pendulum::Equations, 2, 3, 1>(state, action)
         }
         BuiltIn::MountainCar => {
-            step::<ContinuousMountainCar, 2, 2, 1>(std::array::from_fn(|d| observation[d]), action)
+            step::<mountain_car::Equations, 2, 2, 1>(std::array::from_fn(|d| observation[d]), action)
         }
         BuiltIn::LinearQuadratic => {
-            step::<LinearQuadratic, 2, 2, 2>(std::array::from_fn(|d| observation[d]), action)
+            step::<linear_quadratic::Equations, 2, 2, 2>(std::array::from_fn(|d| observation[d]), action)
         }
     }
 }

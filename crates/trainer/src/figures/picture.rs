@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use policy_nets::tensor_file::write_atomically;
+use policy_nets::files::write_atomically;
 
 use super::{FigureError, font::Font, raster, svg};
 

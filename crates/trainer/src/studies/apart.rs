@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use policy_nets::tensor_file::write_atomically;
+use policy_nets::files::write_atomically;
 
 use super::execution::resume;
 use super::{Event, PlannedRun, StudyError, StudyFolder};

@@ -13,7 +13,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use policy_nets::tensor_file::{TEMPORARY_PREFIX, read_regular, write_atomically};
+use policy_nets::files::{TEMPORARY_PREFIX, read_regular, write_atomically};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 

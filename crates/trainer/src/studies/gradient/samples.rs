@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use environments::registry;
-use policy_nets::tensor_file::write_atomically;
+use policy_nets::files::write_atomically;
 use policy_nets::{GaussianPolicy, PolicyState};
 
 use super::{Definition, Event, Samples, StudyError, StudyFolder, Truth};
