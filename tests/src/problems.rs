@@ -26,7 +26,7 @@ pub struct Recipe {
     pub activation: Activation,
     /// Whether layers add biases.
     pub bias: bool,
-    /// Whether trajectories end early.
+    /// Whether trajectories end early, some before their first step.
     pub early_ends: bool,
     /// Whether `ln sigma` is trained.
     pub learned: bool,
@@ -140,7 +140,7 @@ impl Recipe {
     /// A batch sampled by `behaviour`.
     fn sample(&self, behaviour: Policy, random: &mut StdRng) -> Batch {
         let trajectory = |random: &mut StdRng| -> Vec<Step> {
-            let length = if self.early_ends { random.random_range(1..=self.horizon) } else { self.horizon };
+            let length = if self.early_ends { random.random_range(0..=self.horizon) } else { self.horizon };
             (0..length).map(|_| self.step(&behaviour, random)).collect()
         };
         Batch { trajectories: (0..self.batch).map(|_| trajectory(random)).collect(), behaviour }

@@ -96,6 +96,42 @@ fn many_trajectories_are_weighed_as_few_are() {
     }
 }
 
+/// So many batches that a unit has one of its own, and not all have room at a time: the host's weights and diagnostics.
+#[test]
+fn many_batches_are_weighed_as_on_the_host() {
+    let (window, batch) = (600, 3);
+    let count = window * batch;
+    let numbers = |f: fn(f64) -> f64| (0..count).map(|index| f64::from(f(index as f64) as f32)).collect();
+    let log_ratio: Vec<f64> = numbers(|x| 2.0 * x.sin());
+    let exponent: Vec<f64> = numbers(|x| 3.0 * (0.7 * x).cos().abs());
+    let rule = estimator::CoefficientRule::Adaptive { scale: 1.0 };
+    let log_second_moment = estimator::host::log_second_moment(&exponent, batch);
+    let coefficients = estimator::host::coefficients(&rule, &log_second_moment, batch);
+    let weights = estimator::host::power_mean_weights(&log_ratio, &coefficients, -1.0);
+    let given = Some((log_second_moment.as_slice(), &coefficients));
+    let expected = estimator::host::packed_diagnostics(&weights, window, given);
+    for selected in gpus() {
+        let device = KernelDevice::of(&selected.device).unwrap();
+        let single = |values: &[f64]| device.upload(values.iter().map(|value| *value as f32).collect());
+        let statistics = TrajectoryStatistics { log_ratio: single(&log_ratio), exponent: single(&exponent) };
+        let divergence = estimator::DivergenceEstimator::ClosedForm;
+        let rule = WeightRule::PowerMean { rule, divergence, exponent: -1.0 };
+        let Some(kernel) = Weights::new(rule, [window, batch], device.limits()) else {
+            panic!("{window} batches fit into the shared memory of every device");
+        };
+        let packed = device.empty(expected.len() + 2 * count);
+        let found = kernel.launch(&statistics, [window, batch], (&packed, expected.len()), &device);
+        let found = host(device.tensor(&found, [count]));
+        let front = host(device.part(&packed, expected.len()));
+        for (index, (found, expected)) in
+            found.iter().chain(&front).zip(weights.iter().chain(&expected)).enumerate()
+        {
+            let what = format_args!("number {index} on {}", selected.name);
+            assert_bounded(*found, *expected, 2e-5 * expected.abs() + 1e-6, what);
+        }
+    }
+}
+
 /// What lies behind the end of a trajectory reaches nothing.
 #[test]
 fn rubbish_behind_the_end_is_not_read() {
