@@ -26,8 +26,10 @@ pub struct Recipe {
     pub activation: Activation,
     /// Whether layers add biases.
     pub bias: bool,
-    /// Whether trajectories end early, some before their first step.
+    /// Whether trajectories end early.
     pub early_ends: bool,
+    /// Whether some of these end before their first step.
+    pub empty: bool,
     /// Whether `ln sigma` is trained.
     pub learned: bool,
     /// How much each behaviour parameter differs from the target's, as a standard deviation.
@@ -64,6 +66,7 @@ impl Default for Recipe {
             activation: Activation::Tanh,
             bias: true,
             early_ends: true,
+            empty: false,
             learned: false,
             shift: 0.1,
             deviation_shift: DeviationShift::Equal,
@@ -88,6 +91,7 @@ impl Recipe {
             activation: if random.random_bool(0.5) { Activation::Tanh } else { Activation::Relu },
             bias: random.random_bool(0.5),
             early_ends: random.random_bool(0.7),
+            empty: false,
             learned: random.random_bool(0.3),
             shift: [0.0, 0.02, 0.1, 0.3][random.random_range(0..4)],
             deviation_shift: shifts[random.random_range(0..3)],
@@ -140,7 +144,9 @@ impl Recipe {
     /// A batch sampled by `behaviour`.
     fn sample(&self, behaviour: Policy, random: &mut StdRng) -> Batch {
         let trajectory = |random: &mut StdRng| -> Vec<Step> {
-            let length = if self.early_ends { random.random_range(0..=self.horizon) } else { self.horizon };
+            let least = usize::from(!self.empty);
+            let length =
+                if self.early_ends { random.random_range(least..=self.horizon) } else { self.horizon };
             (0..length).map(|_| self.step(&behaviour, random)).collect()
         };
         Batch { trajectories: (0..self.batch).map(|_| trajectory(random)).collect(), behaviour }

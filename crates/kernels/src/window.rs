@@ -8,6 +8,11 @@ use crate::device::{Buffer, KernelDevice, length};
 use crate::numeric::lost;
 use crate::plan::UNITS;
 
+/// Steps of which a cube forms the baseline at a time.
+const COLUMNS: usize = 8;
+/// Units that share a step's sum.
+const LINES: usize = UNITS / COLUMNS;
+
 /// Batches of trajectories in slots, padded to the horizon; what lies behind a trajectory's end is never read.
 ///
 /// | field | shape |
@@ -180,7 +185,7 @@ impl WindowBuffers {
         unsafe {
             baseline_kernel::launch_unchecked(
                 device.client(),
-                CubeCount::Static(device.cubes(horizon.div_ceil(UNITS)), 1, 1),
+                CubeCount::Static(device.cubes(horizon.div_ceil(COLUMNS)), 1, 1),
                 CubeDim::new_1d(UNITS as u32),
                 batch.lengths.clone().into_buffer_arg(),
                 self.returns.clone().into_buffer_arg(),
@@ -280,7 +285,8 @@ fn returns_kernel(
     }
 }
 
-/// One unit a step: subtracts the mean over the batch, or over the others of the batch, where a trajectory has the step.
+/// A cube for every [`COLUMNS`] steps: subtracts the mean over the batch, or over the others of the batch, where a trajectory
+/// has the step. Every unit of a column sums each so-many-th trajectory; the sums are added in the order of the units.
 #[cube(launch_unchecked)]
 fn baseline_kernel(
     lengths: &[i32],
@@ -292,26 +298,52 @@ fn baseline_kernel(
     #[comptime] leave_one_out: bool,
 ) {
     let (to, horizon, batch) = (to as usize, horizon as usize, batch as usize);
-    let mut step = ABSOLUTE_POS;
-    while step < horizon {
+    let unit = UNIT_POS as usize;
+    let (line, column) = (unit / COLUMNS, unit % COLUMNS);
+    let mut sums = Shared::<[f32]>::new_slice(UNITS);
+    let mut rests = Shared::<[f32]>::new_slice(UNITS);
+    let mut first = CUBE_POS * COLUMNS;
+    while first < horizon {
+        let step = first + column;
         let mut sum = f32::new(0.0);
         let mut rest = f32::new(0.0);
-        for trajectory in 0..batch {
-            let term = returns[to + trajectory * horizon + step];
+        if step < horizon {
+            let mut trajectory = line;
+            while trajectory < batch {
+                let term = returns[to + trajectory * horizon + step];
+                let next = sum + term;
+                rest += lost(sum, term, next);
+                sum = next;
+                trajectory += LINES;
+            }
+        }
+        sums[unit] = sum;
+        rests[unit] = rest;
+        sync_cube();
+        sum = f32::new(0.0);
+        rest = f32::new(0.0);
+        for other in 0..LINES {
+            let term = sums[other * COLUMNS + column];
             let next = sum + term;
-            rest += lost(sum, term, next);
+            rest += lost(sum, term, next) + rests[other * COLUMNS + column];
             sum = next;
         }
-        for trajectory in 0..batch {
-            let place = to + trajectory * horizon + step;
-            let own = returns[place];
-            let mut others = sum + rest;
-            if comptime!(leave_one_out) {
-                others = (sum - own) + rest;
+        // Before the next steps' sums are written.
+        sync_cube();
+        if step < horizon {
+            let mut trajectory = line;
+            while trajectory < batch {
+                let place = to + trajectory * horizon + step;
+                let own = returns[place];
+                let mut others = sum + rest;
+                if comptime!(leave_one_out) {
+                    others = (sum - own) + rest;
+                }
+                let value = own - others * share;
+                returns[place] = select(step < lengths[trajectory] as usize, value, 0.0_f32);
+                trajectory += LINES;
             }
-            let value = own - others * share;
-            returns[place] = select(step < lengths[trajectory] as usize, value, 0.0_f32);
         }
-        step += CUBE_COUNT * comptime!(UNITS);
+        first += CUBE_COUNT * COLUMNS;
     }
 }

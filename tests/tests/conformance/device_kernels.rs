@@ -184,6 +184,7 @@ const BASELINES: [oracle::Baseline; 3] =
 
 /// Every batch goes into the window from the device, with the returns that a kernel computes.
 fn assert_device_batches_conform(recipe: &Recipe, settings: &Settings, seed: u64) {
+    let recipe = &Recipe { empty: true, ..recipe.clone() };
     let problem = recipe.problem(seed);
     assert!(problem.batches[0].trajectories.iter().any(|steps| steps.len() < recipe.horizon), "an early end");
     let expected = answer(&problem, settings);
@@ -209,6 +210,10 @@ fn batches_on_the_device_give_the_estimates_of_batches_on_the_host() {
         let settings = Settings { baseline, discount: 0.9, ..PLAIN };
         assert_device_batches_conform(&recipe, &settings, seed as u64);
     }
+    // More trajectories than units share a step, and more steps than a cube takes at a time.
+    let recipe = Recipe { window: 1, batch: 41, horizon: 27, ..Recipe::default() };
+    let settings = Settings { baseline: oracle::Baseline::LeaveOneOut, ..PLAIN };
+    assert_device_batches_conform(&recipe, &settings, 7);
 }
 
 /// Total returns on the device, for one batch: a baseline averages those of trajectories that have ended, too.

@@ -8,6 +8,7 @@
 #![expect(unsafe_code, reason = "calls the MuJoCo C library; each block gives the reason why it is sound")]
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::io::Read;
 use std::path::Path;
 use std::ptr::{NonNull, null};
 use std::sync::Arc;
@@ -64,16 +65,41 @@ pub(super) struct Library {
     _handle: libloading::Library,
 }
 
+/// Whether an ELF file (64 bits, little-endian) ends before its table of sections, which stands last: the linker maps such a
+/// file, and the process ends by a signal when it reads what is not there.
+fn is_cut_off(path: &Path) -> bool {
+    let head = || -> std::io::Result<([u8; 64], u64)> {
+        let mut head = [0; 64];
+        let mut file = std::fs::File::open(path)?;
+        let length = file.metadata()?.len();
+        file.read_exact(&mut head)?;
+        Ok((head, length))
+    };
+    let Ok((head, length)) = head() else { return false };
+    let number = |place: std::ops::Range<usize>| {
+        head[place].iter().rev().fold(0_u64, |number, byte| number << 8 | u64::from(*byte))
+    };
+    let sections = number(40..48).saturating_add(number(58..60) * number(60..62));
+    head.starts_with(b"\x7fELF\x02\x01") && length < sections
+}
+
 impl Library {
     /// Loads the library at `path`.
     ///
     /// # Errors
     /// When it cannot be loaded, is not MuJoCo, or has a version that is not in [`versions::TESTED`].
     pub(super) fn load(path: &Path) -> Result<Self, MujocoError> {
+        let refused = |reason: String| MujocoError::Load { path: path.to_owned(), reason };
+        if is_cut_off(path) {
+            return Err(refused("the file is cut off; fetch it again".to_owned()));
+        }
         // SAFETY: running the initialisers of a library is as sound as the library; the user names it, or it is in
         // one of the places where MuJoCo is installed.
-        let handle = unsafe { libloading::Library::new(path) }
-            .map_err(|source| MujocoError::Load { path: path.to_owned(), reason: source.to_string() })?;
+        let handle = unsafe { libloading::Library::new(path) }.map_err(|error| {
+            // What the linker says is behind what failed.
+            let linker = std::error::Error::source(&error).map(ToString::to_string);
+            refused(linker.unwrap_or_else(|| error.to_string()))
+        })?;
         /// The symbol of that name; its type is the one that the context asks for.
         macro_rules! symbol {
             ($name:literal) => {

@@ -89,6 +89,17 @@ mod tests {
     }
 
     #[test]
+    #[cfg(all(target_os = "linux", target_pointer_width = "64", target_endian = "little"))]
+    fn a_library_that_is_cut_off_is_not_loaded() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join(search::file_name("3.17.0"));
+        let whole = fs_err::read(std::env::current_exe().unwrap()).unwrap();
+        fs_err::write(&path, &whole[..whole.len() / 2]).unwrap();
+        let error = Library::load(&path).err().unwrap().to_string();
+        assert!(error.contains("the file is cut off"), "{error}");
+    }
+
+    #[test]
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     fn a_library_that_is_not_mujoco_is_refused_by_the_missing_function() {
         let error = Library::load(Path::new("libm.so.6")).err().unwrap();

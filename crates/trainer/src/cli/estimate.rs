@@ -13,7 +13,7 @@ use trainer::config::{EXPONENTS, is_exponent};
 use trainer::device::{self, DeviceChoice};
 use trainer::logged::{LoggedEstimate, LoggedOptions, LoggedTrajectories, LoggedWeights, estimate};
 
-use super::{Failure, Outcome, print_line};
+use super::{Failure, Outcome, print_line, print_message};
 
 /// Options of `rtpg estimate`.
 #[derive(Debug, clap::Args)]
@@ -316,6 +316,11 @@ fn print(result: &LoggedEstimate, logged: &LoggedTrajectories, device: &str) {
         "largest weight             {:.4} times the weight 1/{trajectories} of plain averaging",
         report.largest_weight
     ));
+    if report.largest_weight == 0.0 {
+        print_message(
+            "every weight is 0: the trajectories say nothing about this policy, which is too far from theirs",
+        );
+    }
     print_line("batch      ln D     alpha    lambda     share       ESS");
     for batch in 0..logged.window {
         print_line(format_args!(

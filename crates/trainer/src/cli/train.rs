@@ -68,6 +68,11 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
 
 fn start(arguments: &Arguments, overrides: &[String]) -> Result<Run, Failure> {
     let text = arguments.config.as_deref().unwrap_or("cartpole");
+    if Path::new(text).is_dir() {
+        return Err(Failure::input(anyhow::anyhow!(
+            "{text} is a folder; go on with a run by --resume {text}, or repeat it by {text}/config.toml"
+        )));
+    }
     let source = Source::parse(text);
     let config = load(&source, overrides).map_err(Failure::input)?;
     let device = device::select(&config.device).map_err(Failure::input)?;

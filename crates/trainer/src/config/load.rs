@@ -49,6 +49,10 @@ pub(crate) struct Layer {
 /// [`ConfigError`], which names the place and the key.
 pub fn load(source: &Source, overrides: &[String]) -> Result<Config, ConfigError> {
     let overrides = Layer { place: OVERRIDE.to_owned(), table: parse_overrides(overrides)? };
+    if overrides.table.contains_key("preset") {
+        let reason = "is what a file is laid over; name the preset in the place of the file".to_owned();
+        return Err(ConfigError::Type { place: OVERRIDE.to_owned(), key: "preset".to_owned(), reason });
+    }
     load_layers(source, vec![overrides])
 }
 

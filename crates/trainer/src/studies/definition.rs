@@ -226,6 +226,9 @@ fn built_in_table(name: &str) -> Result<Table, StudyError> {
 /// The most runs (or repetitions) of each algorithm: each has its place in memory.
 const MOST_RUNS: u32 = 100_000;
 
+/// The most bytes of a label.
+const LONGEST_LABEL: usize = 100;
+
 /// The most trajectories of the estimate that stands for the true gradient.
 const LARGEST_REFERENCE: usize = 1_000_000_000;
 /// Trajectories of one part of the true gradient of a gradient study.
@@ -273,6 +276,19 @@ impl Definition {
         }
         if self.algorithm.is_empty() {
             return refuse("algorithm", "is missing, expected at least one table [[algorithm]]".to_owned());
+        }
+        let is_label = |label: &str| {
+            let is_plain = |character: char| character != '|' && !character.is_control();
+            !super::plan::slug(label).is_empty()
+                && label.len() <= LONGEST_LABEL
+                && label.chars().all(is_plain)
+        };
+        if let Some(entry) = self.algorithm.iter().find(|entry| !is_label(&entry.label)) {
+            let reason = format!(
+                "is {:?}, expected a letter or digit in it, no `|`, and at most {LONGEST_LABEL} bytes: it names folders and heads tables",
+                entry.label
+            );
+            return refuse("algorithm.label", reason);
         }
         if let Some(label) = duplicate(self.algorithm.iter().map(|entry| entry.label.as_str())) {
             return Err(StudyError::Duplicate { place: place.to_owned(), label: label.to_owned() });

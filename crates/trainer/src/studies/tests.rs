@@ -276,6 +276,10 @@ fn wrong_studies_are_refused_with_the_place_and_the_key() {
     );
     let message = refused(&SMALL.replace("DEF-PG", "RT-PG, 2"), &[]);
     assert!(message.contains("two algorithms are labelled `RT-PG, 2`"), "{message}");
+    for label in ["", "☃", "a|b", &"x".repeat(101)] {
+        let message = refused(&SMALL.replace("RT-PG, 2", label), &[]);
+        assert!(message.contains("key `algorithm.label` is"), "{message}");
+    }
     let message = refused(&SMALL.replace("horizon", "horzon"), &[]);
     assert!(message.starts_with("study small, settings: unknown key `environment.horzon`"), "{message}");
     let cases = [
