@@ -8,6 +8,7 @@ use rand::{RngExt, SeedableRng};
 use crate::oracle::{Activation, Batch, Layer, Policy, Problem, Step, log_ratio};
 
 /// What a problem should be like.
+#[expect(clippy::struct_excessive_bools, reason = "they are independent of each other")]
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recipe {
     /// Batches, `omega_k`.
