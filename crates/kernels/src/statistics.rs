@@ -26,7 +26,7 @@ pub struct TrajectoryStatistics {
     pub log_ratio: Buffer,
     /// `sum_t ln d2` of the steps' order-2 Renyi divergences, the exponent of the closed-form second moment; `1e30` where
     /// the target's variance is at least twice the behaviour's.
-    pub exponent: Buffer,
+    pub divergence: Buffer,
 }
 
 impl Statistics {
@@ -59,7 +59,7 @@ impl Statistics {
         let count = window.trajectories();
         self.plan.check(parameters, log_std, window);
         let statistics =
-            TrajectoryStatistics { log_ratio: device.empty(count), exponent: device.empty(count) };
+            TrajectoryStatistics { log_ratio: device.empty(count), divergence: device.empty(count) };
         let cubes = device.cubes(count);
         // SAFETY: no index leaves its buffer: the plan and the parameters are of one architecture, the window's buffers have its sizes,
         // and there is room for one number a trajectory.
@@ -76,7 +76,7 @@ impl Statistics {
                 window.log_std.clone().into_buffer_arg(),
                 window.lengths.clone().into_buffer_arg(),
                 statistics.log_ratio.clone().into_buffer_arg(),
-                statistics.exponent.clone().into_buffer_arg(),
+                statistics.divergence.clone().into_buffer_arg(),
                 count as u32,
                 window.batch as u32,
                 window.horizon as u32,

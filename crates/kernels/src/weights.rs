@@ -133,7 +133,7 @@ impl Weights {
         assert!(length(packed) >= place + copies * trajectories, "room for weights and log-ratios");
         let statistics_needed = if copies == 1 { 0 } else { trajectories };
         assert!(length(&statistics.log_ratio) >= statistics_needed, "a log-ratio for every trajectory");
-        assert!(length(&statistics.exponent) >= statistics_needed, "an exponent for every trajectory");
+        assert!(length(&statistics.divergence) >= statistics_needed, "an exponent for every trajectory");
         let weights = device.empty(trajectories);
         let count = trajectories as f64;
         // The logarithm of lambda is `log_lambda`, less half of `ln D` where it is adaptive.
@@ -163,7 +163,7 @@ impl Weights {
                 CubeCount::Static(1, 1, 1),
                 CubeDim::new_1d(self.plan.units as u32),
                 statistics.log_ratio.clone().into_buffer_arg(),
-                statistics.exponent.clone().into_buffer_arg(),
+                statistics.divergence.clone().into_buffer_arg(),
                 weights.clone().into_buffer_arg(),
                 packed.clone().into_buffer_arg(),
                 window as u32,

@@ -44,6 +44,8 @@ pub struct Evaluator {
     parts: Vec<(RollOut, Trajectories, usize)>,
     /// Actions of the first episode of the last run.
     first_actions: Vec<f32>,
+    /// Returns of the last run's episodes.
+    returns: Vec<f64>,
 }
 
 impl Evaluator {
@@ -64,7 +66,12 @@ impl Evaluator {
             let episodes = Trajectories::zeros(roll_out.shape());
             Ok((roll_out, episodes, times))
         });
-        Ok(Self { entry: *entry, parts: parts.collect::<Result<_, RollOutError>>()?, first_actions: vec![] })
+        Ok(Self {
+            entry: *entry,
+            parts: parts.collect::<Result<_, RollOutError>>()?,
+            first_actions: vec![],
+            returns: vec![],
+        })
     }
 
     /// Of so many episodes, those that are in memory at a time: a whole part and the rest.
@@ -83,7 +90,9 @@ impl Evaluator {
         iteration: u32,
         mode: Mode,
     ) -> Result<Evaluation, RollOutError> {
-        let (mut returns, mut steps, mut unstable) = (vec![], 0, 0);
+        let (mut steps, mut unstable) = (0, 0);
+        let returns = &mut self.returns;
+        returns.clear();
         for (roll_out, episodes, times) in &mut self.parts {
             for _ in 0..*times {
                 let first_trajectory = returns.len() as u32;
@@ -106,12 +115,17 @@ impl Evaluator {
             episodes: returns.len(),
             return_mean: mean,
             return_std: std,
-            return_interval: student_t_interval(&returns, 0.95).ok().map(|interval| interval.upper - mean),
+            return_interval: student_t_interval(returns, 0.95).ok().map(|interval| interval.upper - mean),
             return_min: returns.iter().copied().fold(f64::INFINITY, f64::min),
             return_max: returns.iter().copied().fold(f64::NEG_INFINITY, f64::max),
             length_mean: steps as f64 / count,
             unstable,
         })
+    }
+
+    /// Undiscounted returns of the last run's episodes, in their order.
+    pub fn returns(&self) -> &[f64] {
+        &self.returns
     }
 
     /// Time inside the environments' own resets and steps so far, summed over threads.

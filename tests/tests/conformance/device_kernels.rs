@@ -40,7 +40,7 @@ fn weights_for_given_ratios() {
     for selected in gpus() {
         let device = KernelDevice::of(&selected.device).unwrap();
         let row = || device.upload(ratios.iter().map(|ratio| *ratio as f32).collect());
-        let statistics = TrajectoryStatistics { log_ratio: row(), exponent: row() };
+        let statistics = TrajectoryStatistics { log_ratio: row(), divergence: row() };
         let packed = device.empty(7 + 2 * ratios.len());
         let weights = |rule| {
             let kernel = Weights::new(rule, [1, 1], device.limits()).unwrap();
@@ -79,7 +79,7 @@ fn many_trajectories_are_weighed_as_few_are() {
         let device = KernelDevice::of(&selected.device).unwrap();
         let statistics = TrajectoryStatistics {
             log_ratio: device.upload(numbers(|x| 3.0 * x.sin())),
-            exponent: device.upload(numbers(|x| (0.7 * x).cos().abs())),
+            divergence: device.upload(numbers(|x| (0.7 * x).cos().abs())),
         };
         let rule = estimator::CoefficientRule::Adaptive { scale: 1.0 };
         let divergence = estimator::DivergenceEstimator::ClosedForm;
@@ -113,7 +113,8 @@ fn many_batches_are_weighed_as_on_the_host() {
     for selected in gpus() {
         let device = KernelDevice::of(&selected.device).unwrap();
         let single = |values: &[f64]| device.upload(values.iter().map(|value| *value as f32).collect());
-        let statistics = TrajectoryStatistics { log_ratio: single(&log_ratio), exponent: single(&exponent) };
+        let statistics =
+            TrajectoryStatistics { log_ratio: single(&log_ratio), divergence: single(&exponent) };
         let divergence = estimator::DivergenceEstimator::ClosedForm;
         let rule = WeightRule::PowerMean { rule, divergence, exponent: -1.0 };
         let Some(kernel) = Weights::new(rule, [window, batch], device.limits()) else {

@@ -123,12 +123,12 @@ impl DeviceReuse {
             let uniform = self.weighting == Weighting::Uniform;
             let statistics = if uniform {
                 // Not read.
-                TrajectoryStatistics { log_ratio: device.empty(1), exponent: device.empty(1) }
+                TrajectoryStatistics { log_ratio: device.empty(1), divergence: device.empty(1) }
             } else {
                 self.statistics.launch(&parameters, log_std, buffers, device)
             };
             let Some(weights) = &self.weights else {
-                let exponents = device.tensor(&statistics.exponent, shape);
+                let exponents = device.tensor(&statistics.divergence, shape);
                 let log_ratio = device.tensor(&statistics.log_ratio, shape);
                 let (weights, diagnostics) = self.weighting.weigh(log_ratio, || log_second_moment(exponents));
                 let weights = device.buffer_of(weights);

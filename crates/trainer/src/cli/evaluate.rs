@@ -57,6 +57,20 @@ struct Subject {
     horizon: Option<usize>,
 }
 
+/// What `--json` prints.
+#[derive(serde::Serialize)]
+struct Document<'a> {
+    policy: String,
+    environment: &'static str,
+    horizon: usize,
+    seed: u64,
+    stochastic: bool,
+    #[serde(flatten)]
+    evaluation: Evaluation,
+    /// Of every episode, in their order.
+    returns: &'a [f64],
+}
+
 /// Runs the episodes and prints their returns.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let subject = subject(arguments)?;
@@ -99,7 +113,16 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let streams = Streams::new(arguments.seed);
     let evaluation = evaluator.run(&policy, streams, ITERATION, mode).map_err(Failure::run)?;
     if arguments.json {
-        print_line(serde_json::to_string_pretty(&evaluation).map_err(Failure::run)?);
+        let document = Document {
+            policy: subject.path.display().to_string(),
+            environment: entry.name,
+            horizon,
+            seed: arguments.seed,
+            stochastic: arguments.stochastic,
+            evaluation,
+            returns: evaluator.returns(),
+        };
+        print_line(serde_json::to_string_pretty(&document).map_err(Failure::run)?);
     } else {
         print(&evaluation, &subject);
     }

@@ -18,8 +18,16 @@ fn evaluate_prints_one_json_document() {
     assert!(report["return_min"].as_f64().unwrap() <= mean && mean <= report["return_max"].as_f64().unwrap());
     assert!(report["return_interval"].as_f64().unwrap() > 0.0);
     assert_eq!(evaluate("--episodes 7"), report, "the same seed");
-    assert_ne!(evaluate("--episodes 7 --seed 1"), report, "another seed");
-    assert_ne!(evaluate("--episodes 7 --stochastic"), report, "sampled actions");
+    for options in ["--seed 1", "--stochastic"] {
+        assert_ne!(evaluate(&format!("--episodes 7 {options}"))["returns"], report["returns"], "{options}");
+    }
+    let returns: Vec<f64> = serde_json::from_value(report["returns"].clone()).unwrap();
+    assert_eq!(returns.len(), 7);
+    assert!((returns.iter().sum::<f64>() / 7.0 - mean).abs() < 1e-9 * mean.abs());
+    assert_eq!(
+        (&report["environment"], &report["horizon"], &report["seed"]),
+        (&"lqr".into(), &10.into(), &0.into())
+    );
     assert!(evaluate("--episodes 1")["return_interval"].is_null());
     assert_eq!(evaluate("--episodes 2 --horizon 4")["length_mean"], 4.0);
     let file = session
