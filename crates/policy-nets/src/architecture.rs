@@ -1,5 +1,7 @@
 //! The shape of a policy's mean network and the order of its flat parameter vector.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// Nonlinearity of the hidden layers. The output layer is linear.
@@ -31,6 +33,14 @@ pub struct Architecture {
     pub activation: Activation,
     /// Whether every layer adds a bias.
     pub bias: bool,
+}
+
+/// The layers, such as `4 -> 32 -> 1`.
+impl fmt::Display for Architecture {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}", self.observation_size)?;
+        self.hidden.iter().chain([&self.action_size]).try_for_each(|width| write!(formatter, " -> {width}"))
+    }
 }
 
 impl Architecture {

@@ -54,7 +54,9 @@ impl Run {
     /// # Errors
     /// What [`Trainer::new`] or the file system refuse.
     pub fn start(config: &Config, device: &SelectedDevice, folder: RunFolder) -> Result<Self, TrainError> {
-        Self::start_prepared(Trainer::new(config, device)?, device, folder)
+        let mut trainer = Trainer::new(config, device)?;
+        trainer.load_start()?;
+        Self::start_prepared(trainer, device, folder)
     }
 
     /// Starts a run that is prepared already: whoever empties a folder for it knows by then that it can start.
@@ -95,6 +97,7 @@ impl Run {
         folder.lock()?;
         if !folder.has_checkpoint() && folder.records_nothing()? {
             folder.remove_leftovers()?;
+            trainer.load_start()?;
             return Self::start_prepared(trainer, device, folder);
         }
         let recovered = recover(&folder)?;

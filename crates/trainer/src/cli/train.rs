@@ -77,7 +77,8 @@ fn start(arguments: &Arguments, overrides: &[String]) -> Result<Run, Failure> {
     let config = load(&source, overrides).map_err(Failure::input)?;
     let device = device::select(&config.device).map_err(Failure::input)?;
     // The folder comes last: --force must not empty it for a run that cannot start.
-    let trainer = Trainer::new(&config, &device).map_err(start_failure)?;
+    let mut trainer = Trainer::new(&config, &device).map_err(start_failure)?;
+    trainer.load_start().map_err(start_failure)?;
     let folder = match &arguments.out {
         Some(path) => RunFolder::create(path, arguments.force),
         None => default_folder(&source, config.seed),

@@ -11,6 +11,8 @@ pub(crate) mod load;
 mod presets;
 mod variance_reduction;
 
+use std::path::PathBuf;
+
 use policy_nets::{Activation, Architecture, Deviation, Initialization, LogStdBounds};
 use serde::{Deserialize, Serialize};
 
@@ -104,6 +106,9 @@ pub struct PolicyConfig {
     pub bias: bool,
     /// Start values of the weights.
     pub initialization: Initialization,
+    /// Policy file whose mean network a run starts from, in the place of `initialization`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start: Option<PathBuf>,
     /// `sigma^2` of every action component (the start value when it is learned).
     pub variance: f64,
     /// Whether `ln sigma` is trained, one for each action component.
@@ -121,6 +126,7 @@ impl Default for PolicyConfig {
             activation: Activation::Tanh,
             bias: false,
             initialization: Initialization::XavierUniform,
+            start: None,
             variance: 0.3,
             learn_variance: false,
             log_std_bounds: LogStdBounds::default(),

@@ -59,7 +59,8 @@ impl DeviceRollOut {
         if normalized {
             return Err(NotCovered::Normalizer);
         }
-        let network = Network::new(architecture).ok_or_else(|| NotCovered::Width(sizes(architecture)))?;
+        let network =
+            Network::new(architecture).ok_or_else(|| NotCovered::Width(architecture.to_string()))?;
         let Limits { shared_bytes: bytes, units, .. } = device.limits();
         if units < summary::UNITS {
             return Err(NotCovered::Units(units));
@@ -184,11 +185,4 @@ impl DeviceRollOut {
         };
         DeviceBatch { trajectories: batch, summary: self.device.tensor(&summary, [BatchSummary::PACKED]) }
     }
-}
-
-/// The layers for a message, such as `4 -> 128 -> 1`.
-fn sizes(architecture: &Architecture) -> String {
-    let Architecture { observation_size, hidden, action_size, .. } = architecture;
-    let widths = std::iter::once(observation_size).chain(hidden).chain([action_size]);
-    widths.map(ToString::to_string).collect::<Vec<_>>().join(" -> ")
 }

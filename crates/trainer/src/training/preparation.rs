@@ -1,9 +1,9 @@
 //! What is decided and checked before a run's first iteration.
 
 use environments::registry::Entry;
-use policy_nets::{Architecture, PolicyState};
+use policy_nets::{Architecture, GaussianPolicy, PolicyState};
 
-use super::TrainError;
+use super::{TrainError, Trainer};
 use crate::algorithms::{self, Algorithm};
 use crate::config::{Config, KernelChoice};
 use crate::device::SelectedDevice;
@@ -75,11 +75,53 @@ pub(super) fn check_memory(
     }
 }
 
+impl Trainer {
+    /// Puts the mean network of the file that `policy.start` names, where it names one, in the place of the drawn one; and its
+    /// normaliser, where it has one. For a run that begins: one that goes on has its policy in the checkpoint.
+    ///
+    /// # Errors
+    /// A file that is not a policy's, or whose network or standardisation is not that of the configuration.
+    pub fn load_start(&mut self) -> Result<(), TrainError> {
+        let Some(path) = &self.config.policy.start else { return Ok(()) };
+        let start = PolicyState::load(path)?;
+        let refuse =
+            |reason: String| Err(TrainError::Options(format!("policy.start: {} {reason}", path.display())));
+        let (found, expected) = (&start.architecture, &self.state.architecture);
+        // Without hidden layers there is no nonlinearity.
+        let same_activation = found.activation == expected.activation || found.hidden.is_empty();
+        if found.to_string() != expected.to_string() || found.bias != expected.bias || !same_activation {
+            let describe = |architecture: &Architecture| {
+                let biases = if architecture.bias { "biases" } else { "no biases" };
+                format!("{architecture} with {:?} and {biases}", architecture.activation).to_lowercase()
+            };
+            return refuse(format!(
+                "is {}, but the configuration asks for {}; set policy.hidden, policy.activation and policy.bias",
+                describe(found),
+                describe(expected)
+            ));
+        }
+        match (start.normalizer, &mut self.state.normalizer) {
+            (Some(_), None) => {
+                return refuse(
+                    "standardizes observations; set policy.normalize_observations = true".to_owned(),
+                );
+            }
+            (Some(of_start), Some(normalizer)) => *normalizer = of_start,
+            (None, _) => {}
+        }
+        // In the precision in which it is trained.
+        self.state.mean_parameters =
+            start.mean_parameters.iter().map(|value| f64::from(*value as f32)).collect();
+        self.policy = GaussianPolicy::from_state(&self.state, &self.policy.parameters().device());
+        Ok(())
+    }
+}
+
 /// The policy that a preset starts from.
 #[cfg(test)]
 pub(crate) fn preset_policy(name: &str) -> PolicyState {
     use crate::config::{Source, load};
     let config = load(&Source::Preset(name.to_owned()), &[]).unwrap();
     let device = crate::device::select(&config.device).unwrap();
-    super::Trainer::new(&config, &device).unwrap().policy().clone()
+    Trainer::new(&config, &device).unwrap().policy().clone()
 }

@@ -4,6 +4,8 @@ use std::path::Path;
 use std::process::{Child, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use policy_nets::PolicyState;
+
 use crate::session::Session;
 
 const STATE: &str = "run/checkpoint/state.safetensors";
@@ -338,4 +340,44 @@ fn a_run_with_values_that_are_refused_now_is_still_read() {
     session.succeed("plot run");
     let error = session.refused("train --resume run --set iterations=4");
     assert!(error.contains("key `policy.variance` is"), "{error}");
+}
+
+/// A run starts from another run's policy, and goes on without its file.
+#[test]
+fn a_run_starts_from_the_policy_of_a_file() {
+    let session = Session::new();
+    let network = "--set policy.hidden=[5] --set policy.bias=true --set policy.normalize_observations=true \
+                   --set policy.initialization=xavier-uniform";
+    session.run_lqr("first", network);
+    let start = "--set policy.start=first/policy.safetensors";
+    session.run_lqr("second", &format!("{network} {start} --set optimizer.learning_rate=1e-12"));
+    let policy = |run: &str| PolicyState::load(&session.path(run).join("policy.safetensors")).unwrap();
+    let (first, second) = (policy("first"), policy("second"));
+    for (from, to) in first.mean_parameters.iter().zip(&second.mean_parameters) {
+        assert!((from - to).abs() < 1e-9, "{from} {to}");
+    }
+    let count = |state: &PolicyState| state.normalizer.as_ref().unwrap().count();
+    assert_eq!(count(&second), 2.0 * count(&first));
+
+    session.run_lqr("whole", &format!("{network} {start} --set iterations=5"));
+    std::fs::remove_file(session.path("first/policy.safetensors")).unwrap();
+    session.succeed("train --resume second --set iterations=5");
+    let error = session.refused(&format!("train lqr {network} {start} --out third"));
+    assert!(error.contains("failed to read first/policy.safetensors"), "{error}");
+    assert!(!session.path("third").exists());
+    for (options, expected) in [
+        (
+            "--set policy.hidden=[6] --set policy.bias=true",
+            "is 2 -> 5 -> 2 with tanh and biases, but the configuration asks for 2 -> 6 -> 2",
+        ),
+        ("--set policy.hidden=[5]", "with tanh and no biases; set policy.hidden"),
+        (
+            "--set policy.hidden=[5] --set policy.bias=true",
+            "standardizes observations; set policy.normalize_observations",
+        ),
+    ] {
+        let start = "--set policy.start=whole/policy.safetensors --set policy.initialization=xavier-uniform";
+        let error = session.refused(&format!("train lqr {options} {start} --out third"));
+        assert!(error.contains(expected), "{error}");
+    }
 }

@@ -129,6 +129,7 @@ impl<'a> Frozen<'a> {
             longest = longest.max(algorithm(name, definition, environment, entry)?.1);
         }
         let mut trainer = Trainer::new(&config, &device).map_err(run)?;
+        trainer.load_start().map_err(run)?;
         let mut path = VecDeque::from([trainer.policy().clone()]);
         for _ in 0..iterations {
             if stop.load(Ordering::Relaxed) {
