@@ -374,7 +374,7 @@ impl Run {
             iterations: progress.iteration,
             trajectories_total: progress.trajectories_total,
             env_steps_total: progress.env_steps_total,
-            final_return_mean: last.iter().sum::<f64>() / last.len().max(1) as f64,
+            final_return_mean: (!last.is_empty()).then(|| last.iter().sum::<f64>() / last.len() as f64),
             best_return: progress.best_score,
             seconds_total: progress.seconds_total,
             unstable_total: self.unstable_total,

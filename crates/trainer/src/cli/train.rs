@@ -170,7 +170,9 @@ fn report(summary: &Summary, folder: &RunFolder) {
         summary.iterations, summary.trajectories_total, summary.seconds_total
     ));
     let last = FINAL_ITERATIONS.min(summary.iterations as usize);
-    print_line(format_args!("mean return of the last {last} iterations: {:.2}", summary.final_return_mean));
+    if let Some(mean) = summary.final_return_mean {
+        print_line(format_args!("mean return of the last {last} iterations: {mean:.2}"));
+    }
     if let Some(best) = summary.best_return {
         print_line(format_args!(
             "best return of an evaluation (or, without any, of an iteration): {best:.2}"

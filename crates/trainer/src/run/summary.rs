@@ -40,7 +40,7 @@ pub struct Summary {
     /// Environment steps.
     pub env_steps_total: u64,
     /// Mean return of fresh trajectories over the last 50 iterations.
-    pub final_return_mean: f64,
+    pub final_return_mean: Option<f64>,
     /// Best score so far.
     pub best_return: Option<f64>,
     /// Seconds of all iterations.

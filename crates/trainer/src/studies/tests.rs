@@ -233,6 +233,19 @@ fn a_threshold_that_nobody_reaches_is_reported() {
     assert!(results.file("threshold.svg").is_file());
 }
 
+/// Runs that dropped every batch have no return, and 0 would be the best that this environment knows.
+#[test]
+fn runs_without_an_update_are_told_and_not_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let every_batch_is_bad =
+        ["settings.bad_batches=drop", "settings.policy.variance=1e36", "settings.environment.horizon=1000"];
+    let plan = study(folder.path(), SMALL, &every_batch_is_bad).unwrap();
+    let results = StudyFolder::open(&folder.path().join("out"), &plan.definition).unwrap();
+    let plan = plan.only(&["RT-PG, 2".to_owned()]).unwrap();
+    make(&plan, &results);
+    assert_eq!(report(&plan, &results).unwrap(), "No run made an update: 2 ended without one.\n");
+}
+
 #[test]
 fn another_study_or_a_stranger_in_the_folder_is_refused() {
     let folder = tempfile::tempdir().unwrap();

@@ -22,16 +22,18 @@ pub struct Curve<'a> {
     pub memory: (Option<u64>, Option<u64>),
 }
 
-/// All finished runs of a plan that made at least one update.
+/// All finished runs of a plan that made at least one update, and the number of those that made none.
 ///
 /// # Errors
 /// What the file system refuses.
-pub fn curves<'a>(plan: &'a Plan, folder: &StudyFolder) -> Result<Vec<Curve<'a>>, StudyError> {
+pub fn curves<'a>(plan: &'a Plan, folder: &StudyFolder) -> Result<(Vec<Curve<'a>>, usize), StudyError> {
+    let mut without = 0;
     let finished = plan.runs.iter().filter_map(|run| Some((run, folder.finished(run)?)));
     let curves = finished.filter_map(|(run, (mut rows, completion))| {
         // Batches that were dropped before the first good one have no return.
         rows.drain(..rows.iter().take_while(|row| row.is_unknown()).count());
         if rows.is_empty() {
+            without += 1;
             return None;
         }
         let total = rows.last().map_or(0, |row| row.trajectories_total);
@@ -41,7 +43,8 @@ pub fn curves<'a>(plan: &'a Plan, folder: &StudyFolder) -> Result<Vec<Curve<'a>>
         let memory = memory(&folder.run(run));
         Some(Curve { run, smoothing, rows, failure: completion.failure, memory })
     });
-    Ok(curves.collect())
+    let curves = curves.collect();
+    Ok((curves, without))
 }
 
 /// What a run's summary says of its memory.
