@@ -311,6 +311,9 @@ impl Definition {
             (Kind::Training, None, _) if self.algorithm.iter().any(|entry| entry.budget.is_none()) => {
                 refuse("budget", "is missing: fresh trajectories of each run".to_owned())
             }
+            (Kind::Training, Some(_), _) if self.algorithm.iter().all(|entry| entry.budget.is_some()) => {
+                refuse("budget", "is idle: every algorithm has a budget of its own".to_owned())
+            }
             (Kind::Training, _, Some(_)) => refuse("frozen", "goes with kind = \"gradient\" only".to_owned()),
             (Kind::Training, ..) if self.algorithm.iter().any(|entry| entry.age.is_some()) => {
                 refuse("algorithm.age", "goes with kind = \"gradient\" only".to_owned())

@@ -261,6 +261,7 @@ fn wrong_studies_are_refused() {
         ("study cartpole-baseline", "unknown study `cartpole-baseline` (did you mean `cartpole-baselines`?)"),
         ("study absent.toml", "absent.toml"),
         ("study mine.toml --set budget=9", "does not pay for one iteration of `RT-PG`, which takes 10"),
+        ("study cartpole-equal-data --set budget=200", "key `budget` is idle: every algorithm has"),
         ("study mine.toml --runs 0", "`runs` is 0, expected at least 1"),
         ("study mine.toml --out stranger", "stranger is not empty and not the folder of a study"),
         ("study mine.toml --set kind=gradient", "key `frozen` is missing"),
