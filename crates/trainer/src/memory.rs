@@ -20,8 +20,8 @@ pub struct MemoryNeed {
     /// Fresh trajectories, `N T` steps of `4 (O + 2 A) + 8` bytes, and what [`of_evaluation`] says.
     pub batches: f64,
     /// Work memory of the estimator: with tensor operations, the activations of every layer and as much again for their
-    /// gradients; with fused kernels, of the CPU or a GPU, one gradient for each trajectory, where they take more than
-    /// [`SWEEP_BYTES`] as much as that or 144 bytes for each parameter.
+    /// gradients; with fused kernels, of the CPU or a GPU, one gradient for each trajectory, and where they take more than
+    /// [`SWEEP_BYTES`] as much as that, or sums for up to sixteen shares of the trajectories.
     pub estimator: f64,
     /// A checkpoint while it is written: the window twice in 8 bytes a number, once as numbers and once as a file.
     pub checkpoint: f64,
@@ -35,8 +35,9 @@ const PROGRAM: f64 = 24.0 * 1_048_576.0;
 const THREADS: f64 = 2.0 * 1_048_576.0;
 const THREAD: f64 = 16.0 * 1024.0;
 const PARAMETER: f64 = 96.0;
-/// Of two passes over a window: sixteen sums in double precision, their total, and the gradient made of it.
-const SUMS: f64 = 18.0 * 8.0;
+/// Of two passes over a window: at most so many sums in double precision where they are long, beside their total and the
+/// gradient made of it.
+const SUMS: f64 = 16.0;
 /// A return in a list that grows.
 const RETURN: f64 = 16.0;
 const COMPUTED_ENVIRONMENT: f64 = 1024.0;
@@ -60,8 +61,9 @@ impl MemoryNeed {
         let parameters: f64 = sizes.iter().map(|(inputs, outputs)| *inputs as f64 * *outputs as f64).sum();
         let widths: usize = architecture.layers().iter().map(|(_, outputs)| outputs).sum();
         let estimator = if fused {
-            let most = (SWEEP_BYTES as f64).max(SUMS * parameters);
-            (window * trajectories as f64 * parameters * 4.0).min(most)
+            let count = window * trajectories as f64;
+            let (sweep, most) = (count * parameters * 4.0, SWEEP_BYTES as f64);
+            if sweep <= most { sweep } else { most.max((count.min(SUMS) + 2.0) * 8.0 * parameters) }
         } else {
             window * steps * 4.0 * (4 * widths + 8 * action_size + observation_size) as f64
         };
@@ -290,6 +292,9 @@ mod tests {
         assert!((113.0..130.0).contains(&(beyond / ((24.0 + 23.0) * 20_000.0 * 4.0))), "{beyond}");
         let widest = Architecture { hidden: vec![2048, 2048], ..architecture.clone() };
         let two_passes = MemoryNeed::new(shape, 8, 10, &widest, true, "half-cheetah").estimator;
+        let one = BatchShape { trajectories: 10, ..shape };
+        let few = MemoryNeed::new(one, 1, 10, &widest, true, "half-cheetah").estimator;
+        assert_eq!(few, two_passes / 144.0 * 96.0);
         assert_eq!(two_passes, 144.0 * (17.0 * 2048.0 + 2048.0 * 2048.0 + 2048.0 * 6.0));
         let generic = MemoryNeed::new(shape, 8, 10, &architecture, false, "lqr");
         assert_eq!(generic.estimator, 32_000.0 * 4.0 * (4.0 * 70.0 + 48.0 + 17.0));
