@@ -9,6 +9,8 @@ use super::*;
 #[derive(Default)]
 struct Fragile {
     state: Option<f64>,
+    /// Whether a reset's observation is no number, and whether a reward is none.
+    bad: [bool; 2],
 }
 
 const LIMIT: f64 = 2.0;
@@ -29,6 +31,9 @@ impl Environment for Fragile {
     fn reset(&mut self, random: &mut dyn Rng, observation: &mut [f64]) {
         observation[0] = random.random_range(-1.0..1.0);
         self.state = Some(observation[0]);
+        if self.bad[0] {
+            observation[0] = f64::NAN;
+        }
     }
 
     fn step(
@@ -45,7 +50,7 @@ impl Environment for Fragile {
         std::thread::sleep(Duration::from_micros(100));
         observation[0] = state;
         self.state = Some(state);
-        Ok(Transition { reward: 1.0, terminated: false })
+        Ok(Transition { reward: if self.bad[1] { f64::NAN } else { 1.0 }, terminated: false })
     }
 }
 
@@ -72,6 +77,11 @@ fn policy(deviation: f64) -> PolicyState {
     PolicyState::start(architecture, Initialization::Zero, deviation.ln(), Deviation::Fixed, &mut random)
 }
 
+fn training(policy: &PolicyState) -> Sampling<'_> {
+    let streams = Streams::new(3);
+    Sampling { policy, streams, iteration: 0, first_trajectory: 0, mode: Mode::Training }
+}
+
 const TRAJECTORIES: usize = 21;
 const HORIZON: usize = 12;
 
@@ -79,14 +89,7 @@ fn roll_out(threads: usize) -> (usize, Trajectories, Duration) {
     let threads = Threads::new(threads).unwrap();
     let mut roll_out = RollOut::new(&fragile(), TRAJECTORIES, HORIZON, &threads).unwrap();
     let mut batch = Trajectories::zeros(roll_out.shape());
-    let sampling = Sampling {
-        policy: &policy(0.5),
-        streams: Streams::new(3),
-        iteration: 0,
-        first_trajectory: 0,
-        mode: Mode::Training,
-    };
-    let unstable = roll_out.run(sampling, &mut batch).unwrap();
+    let unstable = roll_out.run(training(&policy(0.5)), &mut batch).unwrap();
     (unstable, batch, roll_out.environment_time())
 }
 
@@ -137,45 +140,8 @@ fn threads_have_equal_shares() {
     }
 }
 
-/// Its `n`-th environment is bad at its reset when `n` is 15, and in its first step when it is 3.
-struct Bad {
-    number: usize,
-    inner: Fragile,
-}
-
 thread_local! {
     static MADE: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
-}
-
-impl Environment for Bad {
-    fn name(&self) -> &'static str {
-        "fragile"
-    }
-
-    fn observation_size(&self) -> usize {
-        1
-    }
-
-    fn action_size(&self) -> usize {
-        1
-    }
-
-    fn reset(&mut self, random: &mut dyn Rng, observation: &mut [f64]) {
-        self.inner.reset(random, observation);
-        if self.number == 15 {
-            observation[0] = f64::NAN;
-        }
-    }
-
-    fn step(
-        &mut self,
-        action: &[f64],
-        random: &mut dyn Rng,
-        observation: &mut [f64],
-    ) -> Result<Transition, StepError> {
-        let transition = self.inner.step(action, random, observation)?;
-        Ok(if self.number == 3 { Transition { reward: f64::NAN, ..transition } } else { transition })
-    }
 }
 
 /// A reset's observation comes before the first step's reward, also when different threads see them.
@@ -184,7 +150,8 @@ fn the_failure_that_is_named_does_not_depend_on_the_number_of_threads() {
     let construct = || {
         let number = MADE.get();
         MADE.set(number + 1);
-        Ok(Box::new(Bad { number, inner: Fragile::default() }) as Box<dyn Environment>)
+        let bad = [number == 15, number == 3];
+        Ok(Box::new(Fragile { bad, ..Fragile::default() }) as Box<dyn Environment>)
     };
     let entry = Entry { construct, ..fragile() };
     for threads in [1, 2, 3] {
@@ -192,14 +159,8 @@ fn the_failure_that_is_named_does_not_depend_on_the_number_of_threads() {
         let threads = Threads::new(threads).unwrap();
         let mut roll_out = RollOut::new(&entry, TRAJECTORIES, HORIZON, &threads).unwrap();
         let mut batch = Trajectories::zeros(roll_out.shape());
-        let sampling = Sampling {
-            policy: &policy(0.5),
-            streams: Streams::new(3),
-            iteration: 0,
-            first_trajectory: 0,
-            mode: Mode::Training,
-        };
-        let Err(RollOutError::NotFinite { bad, .. }) = roll_out.run(sampling, &mut batch) else {
+        let Err(RollOutError::NotFinite { bad, .. }) = roll_out.run(training(&policy(0.5)), &mut batch)
+        else {
             panic!("nothing is named");
         };
         assert_eq!(bad.quantity, Quantity::Observation { trajectory: 15, step: 0, component: 0 });
@@ -214,14 +175,7 @@ fn a_policy_of_another_shape_gets_a_network_of_its_own() {
         let mut roll_out = RollOut::new(&fragile(), TRAJECTORIES, HORIZON, &threads).unwrap();
         let mut batch = Trajectories::zeros(roll_out.shape());
         for policy in policies {
-            let sampling = Sampling {
-                policy,
-                streams: Streams::new(3),
-                iteration: 0,
-                first_trajectory: 0,
-                mode: Mode::Training,
-            };
-            roll_out.run(sampling, &mut batch).unwrap();
+            roll_out.run(training(policy), &mut batch).unwrap();
         }
         batch.means
     };
