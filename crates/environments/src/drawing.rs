@@ -27,8 +27,6 @@ pub enum Role {
     Joint,
     /// What the environment asks for: a goal, a limit.
     Target,
-    /// The action that is applied.
-    Action,
     /// A fixed support: a rail, a hill.
     Track,
 }

@@ -104,7 +104,7 @@ mod tests {
         -0.5 * ((action - mean) / deviation).powi(2) - deviation.ln() - 0.5 * std::f64::consts::TAU.ln()
     }
 
-    /// Plain loops over the definition, one trajectory with all steps and one that ends after the third.
+    /// Plain loops over the definition, one trajectory with all four steps and one of any length.
     fn oracle(
         numbers: &[[f64; 4]],
         lengths: [usize; 2],

@@ -12,7 +12,7 @@ use crate::numeric::{LOG_ZERO, log_add_exp, log_sum_exp, saturating_exp};
 /// `w_ij = (alpha_i / N) M_s(exp(-l_ij), 1)`, where `M_s(x, y) = ((1 - lambda_i) x^s + lambda_i y^s)^(1/s)`.
 ///
 /// The exponent `s = -1` is the harmonic member `alpha_i / (N ((1 - lambda_i) exp(l_ij) + lambda_i))`, the method's
-/// own; `s = 0` the geometric one. Every weight is at most `alpha_i / (N lambda_i^(-1/s))`.
+/// own; `s = 0` the geometric one. For `s < 0` every weight is at most `alpha_i / (N lambda_i^(-1/s))`.
 ///
 /// Evaluated in logarithms: `ln M_s = (1/s) logaddexp(ln(1 - lambda) - s l, ln lambda)`.
 ///

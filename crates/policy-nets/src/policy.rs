@@ -74,11 +74,6 @@ impl GaussianPolicy {
         &self.fixed_log_std
     }
 
-    /// Standardisation of observations, when there is one.
-    pub fn normalizer(&self) -> Option<&Normalizer> {
-        self.normalizer.as_ref()
-    }
-
     /// Replaces the standardisation of observations.
     pub fn set_normalizer(&mut self, normalizer: Normalizer) {
         self.normalizer = Some(normalizer);

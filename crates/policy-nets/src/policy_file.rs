@@ -12,6 +12,9 @@ use crate::{Activation, Architecture, Deviation, Normalizer, PolicyState, Policy
 /// Value of the metadata entry `format`.
 const FORMAT: &str = "rtpg-policy/1";
 
+/// Accepted values: `pt` and `np` name the library that wrote the file.
+const FORMATS: [&str; 3] = [FORMAT, "pt", "np"];
+
 /// Why a policy file was not read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyFileError {
@@ -93,8 +96,8 @@ impl PolicyState {
         tensor_file::to_sealed_bytes(tensors, &metadata, float).map_err(|error| error.to_string())
     }
 
-    /// Reads a policy file. A file without metadata is accepted: sizes come from the shapes, the activation is tanh. A
-    /// checksum is compared where there is one.
+    /// Reads a policy file. A file without metadata, or with those that safetensors' own Python functions ask for, is accepted:
+    /// sizes come from the shapes, the activation is tanh, which a warning says. A checksum is compared where there is one.
     ///
     /// # Errors
     /// A missing, truncated or foreign file, shapes that do not fit together, numbers that are not finite.
@@ -108,7 +111,7 @@ impl PolicyState {
     /// As [`load`](Self::load).
     pub fn from_file(file: &TensorFile) -> Result<Self, PolicyFileError> {
         let path = file.path();
-        if let Some(found) = file.metadata("format").filter(|format| *format != FORMAT) {
+        if let Some(found) = file.metadata("format").filter(|format| !FORMATS.contains(format)) {
             return Err(PolicyFileError::Format { path: path.to_owned(), found: found.to_owned() });
         }
         let description: Option<Description> =
@@ -116,6 +119,12 @@ impl PolicyState {
                 PolicyFileError::Metadata { path: path.to_owned(), reason: error.to_string() }
             })?;
         let (architecture, mean_parameters) = read_layers(file, description.as_ref())?;
+        if description.is_none() && !architecture.hidden.is_empty() {
+            tracing::warn!(
+                "{}: no metadata `policy` says the activation of the hidden layers, and tanh is taken",
+                path.display()
+            );
+        }
         let log_std = file.floats("log_std")?;
         if log_std.shape != [architecture.action_size] {
             return Err(file
@@ -300,11 +309,14 @@ mod tests {
             ("mean.1.weight".to_owned(), HostTensor::new([1, 4], vec![0.5; 4])),
             ("log_std".to_owned(), HostTensor::new([1], vec![0.0])),
         ]);
-        let bytes = tensor_file::to_bytes(&tensors, &BTreeMap::new(), StoredFloat::F32).unwrap();
-        let state = PolicyState::from_file(&TensorFile::from_bytes(Path::new("x"), bytes).unwrap()).unwrap();
-        assert_eq!(state.architecture.hidden, [4]);
-        assert_eq!(state.architecture.activation, Activation::Tanh);
-        assert_eq!(state.deviation, Deviation::Fixed);
+        for metadata in [BTreeMap::new(), BTreeMap::from([("format".to_owned(), "pt".to_owned())])] {
+            let bytes = tensor_file::to_bytes(&tensors, &metadata, StoredFloat::F32).unwrap();
+            let file = TensorFile::from_bytes(Path::new("x"), bytes).unwrap();
+            let state = PolicyState::from_file(&file).unwrap();
+            assert_eq!(state.architecture.hidden, [4]);
+            assert_eq!(state.architecture.activation, Activation::Tanh);
+            assert_eq!(state.deviation, Deviation::Fixed);
+        }
     }
 
     fn refusal(change: impl Fn(&mut BTreeMap<String, HostTensor>, &mut BTreeMap<String, String>)) -> String {

@@ -16,7 +16,7 @@ pub enum DeviceChoice {
     Cpu,
     /// A GPU, by number when given.
     Gpu(Option<usize>),
-    /// A backend by name; a software Vulkan adapter counts as a device for `wgpu` and `vulkan`.
+    /// A backend by name; a software Vulkan adapter counts as a device for `wgpu`.
     Backend(Backend),
 }
 

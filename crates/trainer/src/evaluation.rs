@@ -90,6 +90,21 @@ impl Evaluator {
         iteration: u32,
         mode: Mode,
     ) -> Result<Evaluation, RollOutError> {
+        self.run_observed(policy, streams, iteration, mode, |_| ())
+    }
+
+    /// As [`run`](Self::run), and hands the episodes to `observe`, some at a time, in their order.
+    ///
+    /// # Errors
+    /// As [`RollOut::run`].
+    pub fn run_observed(
+        &mut self,
+        policy: &PolicyState,
+        streams: Streams,
+        iteration: u32,
+        mode: Mode,
+        mut observe: impl FnMut(&Trajectories),
+    ) -> Result<Evaluation, RollOutError> {
         let (mut steps, mut unstable) = (0, 0);
         let returns = &mut self.returns;
         returns.clear();
@@ -103,6 +118,7 @@ impl Evaluator {
                     self.first_actions.clear();
                     self.first_actions.extend(&episodes.actions[..length * self.entry.action_size]);
                 }
+                observe(episodes);
                 returns.extend(episodes.returns());
                 steps += episodes.steps();
             }
@@ -134,11 +150,17 @@ impl Evaluator {
     }
 
     /// Pictures of the first episode of the last [`run`](Self::run), which had these `streams`, `iteration` and `mode`:
-    /// one of the state before each step. The episode is made again from its recorded actions.
+    /// one of the state before every `stride`-th step, from the first on. The episode is made again from its recorded actions.
     ///
     /// # Errors
     /// When the environment cannot be made, or does not repeat the episode.
-    pub fn film(&self, streams: Streams, iteration: u32, mode: Mode) -> Result<Vec<Scene>, RollOutError> {
+    pub fn film(
+        &self,
+        streams: Streams,
+        iteration: u32,
+        mode: Mode,
+        stride: usize,
+    ) -> Result<Vec<Scene>, RollOutError> {
         const TRAJECTORY: u32 = 0;
         let [reset, _, dynamics] = mode.purposes();
         let size = self.entry.action_size;
@@ -146,11 +168,13 @@ impl Evaluator {
         let mut observation = vec![0.0; self.entry.observation_size];
         let mut action = vec![0.0; size];
         environment.reset(&mut streams.stream(reset, iteration, TRAJECTORY, 0), &mut observation);
-        let mut frames = Vec::with_capacity(self.first_actions.len() / size);
+        let mut frames = vec![];
         for (step, recorded) in self.first_actions.chunks_exact(size).enumerate() {
-            let mut scene = Scene::new();
-            environment.draw(&mut scene);
-            frames.push(scene);
+            if step.is_multiple_of(stride) {
+                let mut scene = Scene::new();
+                environment.draw(&mut scene);
+                frames.push(scene);
+            }
             for (component, value) in action.iter_mut().zip(recorded) {
                 *component = f64::from(*value);
             }
@@ -207,7 +231,7 @@ mod tests {
         let mut evaluator = Evaluator::new(entry, 3, 200, &Threads::new(1).unwrap()).unwrap();
         let mode = Mode::StochasticEvaluation;
         evaluator.run(&policy, streams, 4, mode).unwrap();
-        let frames = evaluator.film(streams, 4, mode).unwrap();
+        let frames = evaluator.film(streams, 4, mode, 1).unwrap();
         let length = evaluator.parts[0].1.lengths[0] as usize;
         assert!(length > 5 && length < 200, "{length}: the test needs an episode that ends early");
         assert_eq!(frames.len(), length);
@@ -215,6 +239,11 @@ mod tests {
         // The cart is where the recorded observation says.
         for (frame, observation) in frames.iter().zip(evaluator.parts[0].1.observations.chunks_exact(4)) {
             assert!(rough(frame).contains(&observation[0]), "{frame:?} does not show {observation:?}");
+        }
+        let every_third = evaluator.film(streams, 4, mode, 3).unwrap();
+        assert_eq!(every_third.len(), length.div_ceil(3));
+        for (kept, frame) in every_third.iter().zip(frames.iter().step_by(3)) {
+            assert_eq!(rough(kept), rough(frame));
         }
     }
 }

@@ -75,9 +75,6 @@ pub struct MetricsRow {
     pub seconds_total: f64,
 }
 
-/// Columns that hold times, the only ones that differ between equal runs.
-pub const TIME_COLUMNS: [&str; 2] = ["seconds", "seconds_total"];
-
 impl MetricsRow {
     /// The row before the first: nothing is known.
     pub fn unknown() -> Self {

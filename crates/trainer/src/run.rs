@@ -258,6 +258,7 @@ impl Run {
             }
             observe(&row);
             self.trainer.phases().add(Phase::Record, record.elapsed());
+            self.trainer.take_failed_evaluation().map_or(Ok(()), Err)?;
             self.checkpoint_when_due()?;
             if stop.load(Ordering::Relaxed) {
                 break;
@@ -345,7 +346,8 @@ impl Run {
             self.writer.sync()?;
             self.trainer.policy().save(&self.folder.policy(), StoredFloat::F32)?;
         }
-        if iteration > 0 {
+        // Without one, the last policy is the best known, but for one that ended the run.
+        if self.trainer.has_best_policy() || (iteration > 0 && !has_failed) {
             self.trainer.best_policy().save(&self.folder.best_policy(), StoredFloat::F32)?;
         }
         // Before the figures, which may take more than a small run.

@@ -55,6 +55,8 @@ pub struct Trainer {
     memory_need: MemoryNeed,
     /// The row of the last iteration, which that of a dropped batch repeats.
     last_row: MetricsRow,
+    /// Of the last iteration, until somebody asks.
+    failed_evaluation: Option<TrainError>,
     /// Whether counters, policy, optimiser and the algorithm's memory are those of one iteration.
     whole: bool,
 }
@@ -140,6 +142,7 @@ impl Trainer {
             shape,
             memory_need,
             last_row: MetricsRow::unknown(),
+            failed_evaluation: None,
             whole: true,
         })
     }
@@ -221,9 +224,11 @@ impl Trainer {
     /// finite ends it, or is dropped, as the configuration says.
     ///
     /// # Errors
-    /// A roll-out that failed, or a number that is not finite; then the policy is as before. When it is a number of the
-    /// evaluation, the iteration was made.
+    /// A roll-out that failed, or a number that is not finite; then the policy is as before. A failed evaluation is no failure
+    /// of the iteration, which was made: [`take_failed_evaluation`](Self::take_failed_evaluation) tells of it, or the next
+    /// call does.
     pub fn step(&mut self) -> Result<MetricsRow, TrainError> {
+        self.take_failed_evaluation().map_or(Ok(()), Err)?;
         let start = Instant::now();
         let (mut row, judged) = match self.attempt() {
             Err(TrainError::NotFinite { bad, .. }) if self.config.bad_batches == BadBatches::Drop => {
@@ -244,7 +249,11 @@ impl Trainer {
             Err(TrainError::EvaluationNotFinite { .. }) if self.config.bad_batches == BadBatches::Drop => {
                 None
             }
-            outcome => outcome?,
+            Err(error) => {
+                self.failed_evaluation = Some(error);
+                None
+            }
+            Ok(score) => score,
         };
         row.seconds = start.elapsed().as_secs_f64();
         self.progress.seconds_total += row.seconds;
@@ -252,6 +261,11 @@ impl Trainer {
         self.last_row = row.clone();
         self.whole = true;
         Ok(row)
+    }
+
+    /// Why the evaluation of the last iteration failed, when it did and nobody has asked.
+    pub fn take_failed_evaluation(&mut self) -> Option<TrainError> {
+        self.failed_evaluation.take()
     }
 
     /// Samples, checks, estimates and updates; counters are left alone, but for steps. Returns the row, and the policy that

@@ -137,20 +137,18 @@ impl Watch {
         }
     }
 
-    /// Iterations over which stagnation is judged: a twentieth of the run, at least 100.
-    pub fn span(&self) -> u32 {
-        self.span
-    }
-
     /// Takes in the next row and returns its flags.
     pub fn take(&mut self, row: &MetricsRow) -> Vec<Flag> {
-        self.rows += 1;
-        if self.rows <= self.span {
-            self.first.add(row.return_mean);
-        }
-        self.recent.push_back(row.return_mean);
-        if self.recent.len() > self.span as usize {
-            self.recent.pop_front();
+        // A dropped batch has no return of its own.
+        if row.dropped == 0 {
+            self.rows += 1;
+            if self.rows <= self.span {
+                self.first.add(row.return_mean);
+            }
+            self.recent.push_back(row.return_mean);
+            if self.recent.len() > self.span as usize {
+                self.recent.pop_front();
+            }
         }
         let count = |holds: bool, so_far: u32| if holds { so_far.saturating_add(1) } else { 0 };
         let reuses = row.window > 1 && row.window == self.full_window && row.dropped == 0;
@@ -244,8 +242,12 @@ mod tests {
         let collapse = (0..200)
             .map(|index| MetricsRow { ess_fraction: if index == 20 { 0.2 } else { 0.15 }, ..healthy(1.0) });
         assert_eq!(first(&mut watch(&[]), collapse), [(Flag::EffectiveSampleSize, 71)]);
-        let still = (0..500).map(|index| MetricsRow { ess_fraction: 0.97, ..healthy(f64::from(index % 7)) });
-        assert_eq!(first(&mut watch(&[]), still), [(Flag::Stagnation, 400)]);
+        let still =
+            (0..500).map(|index: u32| MetricsRow { ess_fraction: 0.97, ..healthy(f64::from(index % 7)) });
+        assert_eq!(first(&mut watch(&[]), still.clone()), [(Flag::Stagnation, 400)]);
+        // Batches that were dropped before the first good one have no return.
+        let unknown = (0..3).map(|_| MetricsRow { dropped: 10, ..MetricsRow::unknown() });
+        assert_eq!(first(&mut watch(&[]), unknown.chain(still)), [(Flag::Stagnation, 403)]);
         let capped = || (0..20).map(|_| MetricsRow { lambda_mean: 1.0, ..healthy(1.0) });
         assert_eq!(first(&mut watch(&[]), capped()), [(Flag::Lambda, 10)]);
         // Whoever fixes lambda at 1 has asked for it.

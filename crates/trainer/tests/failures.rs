@@ -168,6 +168,32 @@ fn the_first_bad_number_is_named_with_its_place() {
     assert!(message.contains(" in step 0 is "), "{message}");
 }
 
+/// The iteration was made, and is in every file; a policy that cannot be evaluated is not the best one.
+#[test]
+fn a_failed_evaluation_ends_the_run_after_its_iteration() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = scratch.path().join("run");
+    let overrides = ["optimizer.learning_rate=1e30", "evaluation.interval=1", "environment.horizon=30"];
+    let config = load(&Source::Preset("lqr".to_owned()), &overrides.map(str::to_owned)).unwrap();
+    let trainer = Trainer::new(&config, &cpu()).unwrap();
+    let mut run = Run::start_prepared(trainer, &cpu(), RunFolder::create(&folder, false).unwrap()).unwrap();
+    let error = run.train(&AtomicBool::new(false), |_| ()).unwrap_err();
+    assert!(error.to_string().starts_with("the evaluation after iteration 1: "), "{error}");
+    drop(run);
+    let found = rows(&folder);
+    assert_eq!((found.len(), found[0].evaluation_return), (1, None));
+    let summary = std::fs::read_to_string(folder.join("summary.json")).unwrap();
+    assert!(
+        summary.contains(r#""ending": "diverged""#) && summary.contains(r#""iterations": 1,"#),
+        "{summary}"
+    );
+    assert!(!folder.join("policy-best.safetensors").exists());
+    // Who makes iterations himself and does not ask is told by the next one.
+    let mut trainer = Trainer::new(&config, &cpu()).unwrap();
+    trainer.step().unwrap();
+    assert_eq!(trainer.step().unwrap_err().to_string(), error.to_string());
+}
+
 /// The state before the failure is in the folder; with the fault gone, the run ends as if it had never been.
 #[test]
 fn a_run_that_failed_goes_on_where_it_was() {

@@ -3,13 +3,13 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use environments::drawing::Scene;
-use environments::drawing::animation::{self, AnimationError};
+use environments::drawing::animation;
 use environments::registry;
 use policy_nets::PolicyState;
 use policy_nets::files::write_atomically;
 use trainer::config::recorded;
 use trainer::evaluation::{Evaluation, Evaluator};
+use trainer::logged::Recording;
 use trainer::memory::{self, format_bytes};
 use trainer::random::Streams;
 use trainer::rollout::Mode;
@@ -43,6 +43,9 @@ pub(crate) struct Arguments {
     /// Steps after which an episode is cut off; without it the run's or the environment's own
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1 << 24))]
     horizon: Option<u32>,
+    /// With --stochastic: record the trajectories in a file that `rtpg estimate` reads
+    #[arg(long, value_name = "FILE", requires = "stochastic")]
+    trajectories: Option<PathBuf>,
     /// Draw the first episode as an animated GIF
     #[arg(long, value_name = "FILE")]
     gif: Option<PathBuf>,
@@ -74,7 +77,10 @@ struct Document<'a> {
 /// Runs the episodes and prints their returns.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let subject = subject(arguments)?;
-    arguments.gif.as_deref().map_or(Ok(()), check_target)?;
+    arguments.gif.as_deref().map_or(Ok(()), |path| check_target(path, "gif", "GIF", is_gif))?;
+    arguments.trajectories.as_deref().map_or(Ok(()), |path| {
+        check_target(path, "trajectories", "recording of trajectories", Recording::is_one)
+    })?;
     let policy = PolicyState::load(&subject.path).map_err(Failure::input)?;
     let entry = registry::find(&subject.environment).map_err(Failure::input)?;
     let sizes = (policy.architecture.observation_size, policy.architecture.action_size);
@@ -97,7 +103,10 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         observation_size: entry.observation_size,
         action_size: entry.action_size,
     };
-    let needed = memory::of_evaluation(shape, entry.name);
+    let mut needed = memory::of_evaluation(shape, entry.name);
+    if arguments.trajectories.is_some() {
+        needed += Recording::memory(shape);
+    }
     if let Some(available) = memory::available().filter(|available| needed > *available) {
         return Err(Failure::input(anyhow::anyhow!(
             "{} episodes of {horizon} steps take {} of memory, but {} are available; lower --episodes or --horizon",
@@ -111,7 +120,14 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         Evaluator::new(entry, arguments.episodes as usize, horizon, &threads).map_err(Failure::input)?;
     let mode = if arguments.stochastic { Mode::StochasticEvaluation } else { Mode::DeterministicEvaluation };
     let streams = Streams::new(arguments.seed);
-    let evaluation = evaluator.run(&policy, streams, ITERATION, mode).map_err(Failure::run)?;
+    let mut recording = arguments.trajectories.as_ref().map(|_| Recording::new(shape));
+    let evaluation = evaluator
+        .run_observed(&policy, streams, ITERATION, mode, |episodes| {
+            if let Some(recording) = &mut recording {
+                recording.push(episodes);
+            }
+        })
+        .map_err(Failure::run)?;
     if arguments.json {
         let document = Document {
             policy: subject.path.display().to_string(),
@@ -126,9 +142,18 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     } else {
         print(&evaluation, &subject);
     }
+    if let (Some(path), Some(recording)) = (&arguments.trajectories, recording) {
+        let bytes = recording.into_bytes().map_err(Failure::run)?;
+        write_atomically(path, &bytes).map_err(Failure::writing)?;
+        if !arguments.json {
+            print_line(format_args!("the trajectories are in {}", path.display()));
+        }
+    }
     if let Some(path) = &arguments.gif {
-        let frames = evaluator.film(streams, ITERATION, mode).map_err(Failure::run)?;
-        let picture = animate(&frames, entry.step_duration).map_err(Failure::run)?;
+        let stride = (FRAME_DURATION / entry.step_duration).round().max(1.0);
+        let frames = evaluator.film(streams, ITERATION, mode, stride as usize).map_err(Failure::run)?;
+        let picture = animation::encode_gif(&frames, 1.0 / (stride * entry.step_duration), PICTURE_SIZE);
+        let picture = picture.map_err(Failure::run)?;
         write_atomically(path, &picture).map_err(Failure::writing)?;
         if !arguments.json {
             print_line(format_args!("the first episode is drawn in {}", path.display()));
@@ -137,39 +162,44 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     Ok(())
 }
 
-/// Refuses to draw over anything but a picture of this kind.
-fn check_target(path: &Path) -> Result<(), Failure> {
+/// Refuses to write over anything but a file of the same kind.
+fn check_target(
+    path: &Path,
+    option: &str,
+    kind: &str,
+    is_of_kind: impl Fn(&Path) -> bool,
+) -> Result<(), Failure> {
     if path.symlink_metadata().is_err() {
         return match path.parent() {
             Some(folder) if folder.as_os_str().is_empty() || folder.is_dir() => Ok(()),
-            _ => Err(Failure::input(anyhow::anyhow!("--gif {}: there is no such folder", path.display()))),
+            _ => {
+                Err(Failure::input(anyhow::anyhow!("--{option} {}: there is no such folder", path.display())))
+            }
         };
     }
-    if path.is_file() {
-        let mut start = vec![];
-        let mut file = fs_err::File::open(path).map_err(Failure::input)?.take(4);
-        file.read_to_end(&mut start).map_err(Failure::input)?;
-        if start == b"GIF8" {
-            return Ok(());
-        }
+    if path.is_file() && is_of_kind(path) {
+        return Ok(());
     }
     Err(Failure::input(anyhow::anyhow!(
-        "--gif {}: there is something that is no GIF; name another file",
+        "--{option} {}: there is something that is no {kind}; name another file",
         path.display()
     )))
+}
+
+fn is_gif(path: &Path) -> bool {
+    let mut start = vec![];
+    let read = fs_err::File::open(path).and_then(|file| file.take(4).read_to_end(&mut start));
+    read.is_ok() && start == b"GIF8"
 }
 
 /// The random streams of evaluations outside a run are keyed with this iteration.
 const ITERATION: u32 = 0;
 
-/// A GIF at the pace of the simulated world, of about 25 pictures a second: where steps are shorter, not every one is shown.
-fn animate(frames: &[Scene], step_duration: f64) -> Result<Vec<u8>, AnimationError> {
-    const FRAME_DURATION: f64 = 0.04;
-    const SIZE: [u16; 2] = [480, 270];
-    let stride = (FRAME_DURATION / step_duration).round().max(1.0);
-    let shown: Vec<Scene> = frames.iter().step_by(stride as usize).cloned().collect();
-    animation::encode_gif(&shown, 1.0 / (stride * step_duration), SIZE)
-}
+/// Seconds of the simulated world that a picture of an animation stands for, or one step where that is longer.
+const FRAME_DURATION: f64 = 0.04;
+
+/// Width and height of an animation, in pixels.
+const PICTURE_SIZE: [u16; 2] = [480, 270];
 
 fn print(evaluation: &Evaluation, subject: &Subject) {
     let interval =
@@ -197,6 +227,12 @@ fn subject(arguments: &Arguments) -> Result<Subject, Failure> {
             environment: arguments.environment.clone().unwrap_or(config.environment.name),
             horizon: config.environment.horizon,
         });
+    }
+    if arguments.last && path.is_file() {
+        return Err(Failure::input(anyhow::anyhow!(
+            "--last goes with the folder of a run, and {} is a policy file; leave it out",
+            path.display()
+        )));
     }
     match &arguments.environment {
         Some(environment) => {

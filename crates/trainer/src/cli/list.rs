@@ -24,7 +24,7 @@ pub(crate) fn run() {
         ));
     }
     print_line("algorithms (algorithm.name)");
-    for (name, summary) in AlgorithmConfig::SUMMARIES {
-        print_line(format_args!("  {name:22} {summary}"));
+    for algorithm in AlgorithmConfig::all() {
+        print_line(format_args!("  {:22} {}", algorithm.name(), algorithm.summary()));
     }
 }

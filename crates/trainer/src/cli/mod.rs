@@ -90,8 +90,16 @@ type Outcome = Result<(), Failure>;
 /// Parses the arguments and runs the command.
 pub(crate) fn main() -> ExitCode {
     // A simulator's own warnings can be thousands; the run tells of the first and counts the rest.
-    let filter = EnvFilter::try_from_env("RTPG_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("warn,trainer=info,rtpg=info,mujoco=error"));
+    let chosen = std::env::var("RTPG_LOG").unwrap_or_default();
+    let chosen = if chosen.trim().is_empty() { "warn,trainer=info,rtpg=info,mujoco=error" } else { &chosen };
+    let filter = match EnvFilter::try_new(chosen) {
+        Ok(filter) => filter,
+        Err(error) => {
+            let reason =
+                anyhow::anyhow!("RTPG_LOG is `{chosen}`: {error}; expected a filter such as warn,rtpg=info");
+            return fail(&reason, 2);
+        }
+    };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

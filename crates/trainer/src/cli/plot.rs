@@ -27,7 +27,10 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
             error => Failure::run(error),
         })?;
         if !drawn {
-            let empty = anyhow::anyhow!("{}: no iteration is recorded yet", folder.metrics().display());
+            let empty = anyhow::anyhow!(
+                "{}: no iteration with a return is recorded: none is made yet, or every batch was dropped",
+                folder.metrics().display()
+            );
             return Err(Failure::input(empty));
         }
         print_line(folder.learning_curve("svg").display());

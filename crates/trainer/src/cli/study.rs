@@ -100,6 +100,14 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
             let table = studies::report::report(&plan, &folder).map_err(failure);
             let execution = outcome.map_err(failure)?;
             describe(execution);
+            match folder.count_others(&plan.runs).map_err(failure)? {
+                0 => {}
+                others => tracing::warn!(
+                    "{others} more runs in {} are not counted: --runs counts more of each, and runs of other settings stay \
+                     out",
+                    folder.file("runs").display()
+                ),
+            }
             (table?, execution.left == 0)
         }
         Kind::Gradient => {

@@ -82,6 +82,35 @@ pub enum CoefficientKind {
     Fixed,
 }
 
+impl CoefficientKind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Adaptive, Self::Theoretical, Self::Fixed];
+
+    /// The kind's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Adaptive => "adaptive",
+            Self::Theoretical => "theoretical",
+            Self::Fixed => "fixed",
+        }
+    }
+
+    /// The kind of this name.
+    pub(super) fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// Whether coefficients of this kind have a use for an option of `rt-pg`.
+    pub(super) fn has_use_for(self, option: &str) -> bool {
+        match option {
+            "correction_scale" => self == Self::Adaptive,
+            "second_moment_bound" | "confidence_delta" => self == Self::Theoretical,
+            "lambda" | "mixture" => self == Self::Fixed,
+            _ => true,
+        }
+    }
+}
+
 /// Options of `rt-pg`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -150,19 +179,37 @@ impl PowerMeanConfig {
 }
 
 impl AlgorithmConfig {
-    /// Names of all algorithms with one line on each.
-    pub const SUMMARIES: [(&'static str, &'static str); 10] = [
-        ("rt-pg", "trajectory reuse with power-mean-corrected multiple importance weights (MPM)"),
-        ("gpomdp", "policy gradient with rewards to go"),
-        ("reinforce", "policy gradient with total returns"),
-        ("miw", "trajectory reuse with uniform multiple importance weights"),
-        ("bh", "trajectory reuse with the balance heuristic"),
-        ("svrpg", "stochastic variance-reduced policy gradient (snapshot correction)"),
-        ("srvr-pg", "stochastic recursive variance-reduced policy gradient"),
-        ("storm-pg", "recursive momentum policy gradient"),
-        ("page-pg", "probabilistic switching between large and corrected small batches"),
-        ("def-pg", "probabilistic switching with defensive sampling from two policies"),
-    ];
+    /// Every algorithm with its default options; the first is the default.
+    pub fn all() -> [Self; 10] {
+        [
+            Self::RtPg(PowerMeanConfig::default()),
+            Self::Gpomdp(OnPolicyConfig::default()),
+            Self::Reinforce(OnPolicyConfig::default()),
+            Self::Miw(WindowConfig::default()),
+            Self::Bh(WindowConfig::default()),
+            Self::Svrpg(EpochConfig::default()),
+            Self::SrvrPg(EpochConfig::default()),
+            Self::StormPg(MomentumConfig::default()),
+            Self::PagePg(SwitchConfig::default()),
+            Self::DefPg(DefensiveConfig::default()),
+        ]
+    }
+
+    /// One line on the algorithm.
+    pub fn summary(&self) -> &'static str {
+        match self {
+            Self::RtPg(_) => "trajectory reuse with power-mean-corrected multiple importance weights (MPM)",
+            Self::Gpomdp(_) => "policy gradient with rewards to go",
+            Self::Reinforce(_) => "policy gradient with total returns",
+            Self::Miw(_) => "trajectory reuse with uniform multiple importance weights",
+            Self::Bh(_) => "trajectory reuse with the balance heuristic",
+            Self::Svrpg(_) => "stochastic variance-reduced policy gradient (snapshot correction)",
+            Self::SrvrPg(_) => "stochastic recursive variance-reduced policy gradient",
+            Self::StormPg(_) => "recursive momentum policy gradient",
+            Self::PagePg(_) => "probabilistic switching between large and corrected small batches",
+            Self::DefPg(_) => "probabilistic switching with defensive sampling from two policies",
+        }
+    }
 
     /// The algorithm's name.
     pub fn name(&self) -> &'static str {

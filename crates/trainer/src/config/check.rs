@@ -3,11 +3,12 @@
 use std::ops::RangeInclusive;
 
 use policy_nets::Initialization;
+use toml::Table;
 
 use super::load::Places;
 use super::{
-    AlgorithmConfig, Config, ConfigError, CorrectionRule, OptimizerConfig, SnapshotSchedule,
-    VarianceReduction,
+    AlgorithmConfig, CoefficientKind, Config, ConfigError, CorrectionRule, OptimizerConfig, PowerMeanConfig,
+    SnapshotSchedule, VarianceReduction,
 };
 
 /// The most trajectories, steps, widths or batches: beyond it products overflow the address space of small machines.
@@ -52,7 +53,9 @@ pub(super) fn check(config: &Config, places: &Places) -> Result<(), ConfigError>
     for (index, width) in policy.hidden.iter().enumerate() {
         checker.size(&format!("policy.hidden[{index}]"), *width)?;
     }
-    if !policy.hidden.is_empty() && policy.initialization == Initialization::Zero {
+    // A start takes the place of what is drawn.
+    let is_drawn = policy.start.is_none();
+    if is_drawn && !policy.hidden.is_empty() && policy.initialization == Initialization::Zero {
         return checker.refuse(
             "policy.initialization",
             "zero",
@@ -86,18 +89,16 @@ pub(super) fn check(config: &Config, places: &Places) -> Result<(), ConfigError>
     check_algorithm(&config.algorithm, &checker)?;
     match &config.optimizer {
         OptimizerConfig::Adam(adam) => {
-            checker.positive("optimizer.learning_rate", adam.learning_rate)?;
+            checker.step("optimizer.learning_rate", adam.learning_rate)?;
             checker.below_one("optimizer.beta_1", adam.beta_1)?;
             checker.below_one("optimizer.beta_2", adam.beta_2)?;
-            checker.positive("optimizer.epsilon", adam.epsilon)?;
+            checker.step("optimizer.epsilon", adam.epsilon)?;
         }
         OptimizerConfig::Constant(constant) => {
-            checker.positive("optimizer.learning_rate", constant.learning_rate)?;
+            checker.step("optimizer.learning_rate", constant.learning_rate)?;
         }
     }
-    if evaluation.interval > 0 {
-        checker.size("evaluation.episodes", evaluation.episodes)?;
-    }
+    checker.size("evaluation.episodes", evaluation.episodes)?;
     if !(checkpoint.seconds.is_finite() && checkpoint.seconds >= 0.0) {
         return checker.refuse("checkpoint.seconds", checkpoint.seconds, "a number of at least 0");
     }
@@ -134,6 +135,27 @@ fn check_algorithm(algorithm: &AlgorithmConfig, checker: &Checker<'_>) -> Result
         if !(options.confidence_delta > 0.0 && options.confidence_delta < 1.0) {
             let expected = "a probability between 0 and 1, both excluded";
             return checker.refuse("algorithm.confidence_delta", options.confidence_delta, expected);
+        }
+        refuse_idle_options(options, checker)?;
+    }
+    Ok(())
+}
+
+/// Refuses values of options for which the chosen kind of coefficients has no use. Defaults are accepted: a run's own
+/// configuration says every option.
+fn refuse_idle_options(options: &PowerMeanConfig, checker: &Checker<'_>) -> Result<(), ConfigError> {
+    let tables = [options, &PowerMeanConfig::default()].map(Table::try_from);
+    let [Ok(chosen), Ok(defaults)] = tables else { return Ok(()) };
+    let kind = options.coefficients;
+    for (option, value) in chosen.iter().filter(|(option, _)| !kind.has_use_for(option)) {
+        if let Some(default) = defaults.get(option).filter(|default| *default != value) {
+            let with = CoefficientKind::ALL.into_iter().filter(|kind| kind.has_use_for(option));
+            let expected = format!(
+                "its default {default}: algorithm.coefficients is {}, and the option goes with {} only",
+                kind.name(),
+                with.map(CoefficientKind::name).collect::<Vec<_>>().join(" and ")
+            );
+            return checker.refuse(&format!("algorithm.{option}"), value, &expected);
         }
     }
     Ok(())
@@ -178,6 +200,12 @@ impl Checker<'_> {
             value if value > LARGEST_SIZE => self.refuse(key, value, "at most 16777216"),
             _ => Ok(()),
         }
+    }
+
+    /// A number above 0 that single precision, in which steps are computed, holds to full precision.
+    fn step(&self, key: &str, value: f64) -> Result<(), ConfigError> {
+        let is_held = value.is_finite() && value >= f64::from(f32::MIN_POSITIVE);
+        if is_held { Ok(()) } else { self.refuse(key, value, "a number of at least 1.2e-38") }
     }
 
     fn positive(&self, key: &str, value: f64) -> Result<(), ConfigError> {
@@ -226,8 +254,10 @@ mod tests {
             ("algorithm.confidence_delta=0.0", "a probability between 0 and 1, both excluded"),
             ("algorithm.second_moment_bound=0.5", "a number of at least 1"),
             ("algorithm.divergence_noise=-1.0", "a number of at least 0"),
-            ("optimizer.learning_rate=-0.1", "a number above 0"),
-            ("optimizer.learning_rate=inf", "a number above 0"),
+            ("optimizer.learning_rate=-0.1", "a number of at least 1.2e-38"),
+            ("optimizer.learning_rate=1e-300", "a number of at least 1.2e-38"),
+            ("optimizer.learning_rate=inf", "a number of at least 1.2e-38"),
+            ("optimizer.epsilon=1e-46", "a number of at least 1.2e-38"),
             ("optimizer.beta_2=1.0", "a number of at least 0 and below 1"),
             ("checkpoint.seconds=-1.0", "a number of at least 0"),
             ("evaluation.episodes=0", "at least 1"),
@@ -240,6 +270,42 @@ mod tests {
             assert!(message.ends_with(&format!("expected {expected}")), "{message}");
         }
     }
+
+    #[test]
+    fn options_that_the_coefficients_have_no_use_for_are_refused() {
+        let load = |overrides: &[&str]| {
+            let overrides: Vec<String> = overrides.iter().map(|text| (*text).to_owned()).collect();
+            load(&Source::Preset("cartpole".to_owned()), &overrides)
+        };
+        for (kind, idle, with) in [
+            ("adaptive", "lambda=0.5", "fixed"),
+            ("adaptive", "mixture=adaptive", "fixed"),
+            ("theoretical", "correction_scale=2.0", "adaptive"),
+            ("fixed", "second_moment_bound=2.0", "theoretical"),
+            ("fixed", "confidence_delta=0.1", "theoretical"),
+        ] {
+            let chosen = format!("algorithm.coefficients={kind}");
+            let idle = format!("algorithm.{idle}");
+            let message = load(&[&chosen, &idle]).expect_err(&idle).to_string();
+            let (key, _) = idle.split_once('=').unwrap();
+            assert!(message.starts_with(&format!("--set: key `{key}` is ")), "{message}");
+            assert!(message.ends_with(&format!("goes with {with} only")), "{message}");
+            let message = load(&[&format!("algorithm.coefficients={with}"), &idle]).map(|_| ());
+            assert!(message.is_ok(), "{message:?}");
+        }
+        // What a layer below chose for another kind is dropped.
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fixed.toml");
+        std::fs::write(
+            &path,
+            "preset = \"cartpole\"\nalgorithm = { coefficients = \"fixed\", lambda = 0.5 }",
+        )
+        .unwrap();
+        let source = Source::File(path);
+        assert!(super::super::load(&source, &["algorithm.coefficients=adaptive".to_owned()]).is_ok());
+        assert!(super::super::load(&source, &["algorithm.batch_size=3".to_owned()]).is_ok());
+    }
+
     #[test]
     fn values_of_variance_reduced_algorithms_out_of_range_are_refused_by_key() {
         let cases = [

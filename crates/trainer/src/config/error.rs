@@ -27,7 +27,12 @@ pub enum ConfigError {
         known: Vec<String>,
     },
     /// A key is unknown where it stands.
-    #[error("{place}: unknown key `{key}`{}; known keys: {}", suggestion(nearest.as_ref()), known.join(", "))]
+    #[error(
+        "{place}: unknown key `{key}`{}; known keys{}: {}",
+        suggestion(nearest.as_ref()),
+        of.as_ref().map_or_else(String::new, |of| format!(" of `{of}`")),
+        known.join(", ")
+    )]
     UnknownKey {
         /// File, preset or `--set`.
         place: String,
@@ -37,6 +42,8 @@ pub enum ConfigError {
         nearest: Option<String>,
         /// Keys known there.
         known: Vec<String>,
+        /// The algorithm or optimizer whose keys these are.
+        of: Option<String>,
     },
     /// A value has the wrong type or is none of the allowed words.
     #[error("{place}: key `{key}`: {reason}")]

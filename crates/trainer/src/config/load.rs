@@ -9,10 +9,8 @@ use toml::{Table, Value};
 
 use super::error::nearest;
 use super::{
-    AdamConfig, AlgorithmConfig, BadBatches, CheckpointConfig, Config, ConfigError, ConstantConfig,
-    DefensiveConfig, EnvironmentConfig, EpochConfig, EvaluationConfig, KernelChoice, MomentumConfig,
-    OnPolicyConfig, OptimizerConfig, PolicyConfig, PowerMeanConfig, SwitchConfig, WindowConfig, check,
-    presets,
+    AlgorithmConfig, BadBatches, CheckpointConfig, CoefficientKind, Config, ConfigError, EnvironmentConfig,
+    EvaluationConfig, KernelChoice, OptimizerConfig, PolicyConfig, check, presets,
 };
 use crate::device::DeviceChoice;
 
@@ -104,10 +102,17 @@ pub(crate) struct Places {
 impl Places {
     /// The highest layer in which the key stands, else the file or preset.
     pub(crate) fn of(&self, key: &str) -> String {
+        // In a list of tables, the key of any of them.
+        fn within<'a>(value: &'a Value, part: &str) -> Option<&'a Value> {
+            match value {
+                Value::Array(tables) => tables.iter().find_map(|table| table.get(part)),
+                value => value.get(part),
+            }
+        }
         let stands = |layer: &&Layer| {
             let mut parts = key.split('.').map(|part| part.split('[').next().unwrap_or(part));
             let first = parts.next().and_then(|part| layer.table.get(part));
-            parts.fold(first, |value, part| value.and_then(|value| value.get(part))).is_some()
+            parts.fold(first, |value, part| value.and_then(|value| within(value, part))).is_some()
         };
         self.layers.iter().rev().find(stands).map_or_else(|| self.place.clone(), |layer| layer.place.clone())
     }
@@ -158,34 +163,48 @@ pub(crate) fn parse_overrides(overrides: &[String]) -> Result<Table, ConfigError
         if key.is_empty() || value.is_empty() || key.split('.').any(str::is_empty) || parts > DEEPEST_KEY {
             return Err(malformed());
         }
-        // A bare word is a string: --set device=cpu.
-        let value = toml::from_str::<Table>(&format!("value = {value}"))
-            .ok()
-            .filter(|table| table.len() == 1)
-            .and_then(|mut table| table.remove("value"))
-            .unwrap_or_else(|| Value::String(value.to_owned()));
+        let parsed =
+            toml::from_str::<Table>(&format!("value = {value}")).ok().filter(|table| table.len() == 1);
+        let value = match parsed.and_then(|mut table| table.remove("value")) {
+            Some(value) => value,
+            None if value.parse::<i128>().is_ok() => {
+                let reason = format!("{value} is beyond the integers of TOML, which have 64 bits");
+                return Err(ConfigError::Type { place: OVERRIDE.to_owned(), key: key.to_owned(), reason });
+            }
+            // A bare word is a string: --set device=cpu.
+            None => Value::String(value.to_owned()),
+        };
         let nested = key
             .rsplit('.')
             .fold(value, |value, part| Value::Table(Table::from_iter([(part.to_owned(), value)])));
         if let Value::Table(table) = nested {
-            merged = merge(merged, table);
+            merged = merge_with(merged, table, &|_, _, _| ());
         }
     }
     Ok(merged)
 }
 
-/// Lays `overlay` over `base`, table by table. Where the overlay chooses another algorithm or optimiser, options of the
-/// base that the chosen one does not have are dropped.
-pub(crate) fn merge(mut base: Table, overlay: Table) -> Table {
+/// Lays `overlay` over `base`, table by table. Where the overlay chooses another algorithm, optimiser or kind of coefficients,
+/// options of the base that have no use with the chosen one are dropped.
+pub(crate) fn merge(base: Table, overlay: Table) -> Table {
+    merge_with(base, overlay, &|key, below, above| {
+        let chosen = |option: &str| above.get(option).and_then(Value::as_str);
+        if let Some(known) = chosen("name").and_then(|name| known_options(key, name)) {
+            below.retain(|option, _| known.iter().any(|known| known == option));
+        }
+        if let Some(kind) = chosen("coefficients").and_then(CoefficientKind::from_name) {
+            below.retain(|option, _| kind.has_use_for(option));
+        }
+    })
+}
+
+/// Lays `overlay` over `base`, table by table, each once `prepare` was called with its key, what is below and what is above.
+fn merge_with(mut base: Table, overlay: Table, prepare: &impl Fn(&str, &mut Table, &Table)) -> Table {
     for (key, value) in overlay {
         let merged = match (base.remove(&key), value) {
             (Some(Value::Table(mut below)), Value::Table(above)) => {
-                if let Some(name) = above.get("name").and_then(Value::as_str)
-                    && let Some(known) = known_options(&key, name)
-                {
-                    below.retain(|option, _| known.iter().any(|known| known == option));
-                }
-                Value::Table(merge(below, above))
+                prepare(&key, &mut below, &above);
+                Value::Table(merge_with(below, above, prepare))
             }
             (_, value) => value,
         };
@@ -196,36 +215,23 @@ pub(crate) fn merge(mut base: Table, overlay: Table) -> Table {
 
 /// Options of the algorithm or optimiser `name`.
 fn known_options(table: &str, name: &str) -> Option<Vec<String>> {
+    let of_algorithm = |name| of_name(AlgorithmConfig::all(), AlgorithmConfig::name, name);
     let value = match table {
-        "algorithm" => default_algorithm(name).and_then(|config| Table::try_from(config).ok()),
-        "optimizer" => default_optimizer(name).and_then(|config| Table::try_from(config).ok()),
+        "algorithm" => of_algorithm(name).and_then(|config| Table::try_from(config).ok()),
+        "optimizer" => of_name(OptimizerConfig::all(), OptimizerConfig::name, name)
+            .and_then(|config| Table::try_from(config).ok()),
         _ => None,
     };
     value.map(|table| table.keys().cloned().collect())
 }
 
-fn default_algorithm(name: &str) -> Option<AlgorithmConfig> {
-    match name {
-        "rt-pg" => Some(AlgorithmConfig::RtPg(PowerMeanConfig::default())),
-        "gpomdp" => Some(AlgorithmConfig::Gpomdp(OnPolicyConfig::default())),
-        "reinforce" => Some(AlgorithmConfig::Reinforce(OnPolicyConfig::default())),
-        "miw" => Some(AlgorithmConfig::Miw(WindowConfig::default())),
-        "bh" => Some(AlgorithmConfig::Bh(WindowConfig::default())),
-        "svrpg" => Some(AlgorithmConfig::Svrpg(EpochConfig::default())),
-        "srvr-pg" => Some(AlgorithmConfig::SrvrPg(EpochConfig::default())),
-        "storm-pg" => Some(AlgorithmConfig::StormPg(MomentumConfig::default())),
-        "page-pg" => Some(AlgorithmConfig::PagePg(SwitchConfig::default())),
-        "def-pg" => Some(AlgorithmConfig::DefPg(DefensiveConfig::default())),
-        _ => None,
-    }
-}
-
-fn default_optimizer(name: &str) -> Option<OptimizerConfig> {
-    match name {
-        "adam" => Some(OptimizerConfig::Adam(AdamConfig::default())),
-        "constant" => Some(OptimizerConfig::Constant(ConstantConfig::default())),
-        _ => None,
-    }
+/// The one of `all` with this name.
+fn of_name<T>(
+    all: impl IntoIterator<Item = T>,
+    name_of: impl Fn(&T) -> &'static str,
+    name: &str,
+) -> Option<T> {
+    all.into_iter().find(|config| name_of(config) == name)
 }
 
 /// The plain part of a configuration; `algorithm` and `optimizer` are read by their names.
@@ -276,7 +282,7 @@ fn deserialize(table: Table, places: &Places) -> Result<Config, ConfigError> {
             return Err(ConfigError::Type { place: places.of(key), key: key.to_owned(), reason });
         }
     }
-    let plain: Plain = from_table(table, "", places)?;
+    let plain: Plain = from_table(table, Parent::TOP, places)?;
     Ok(Config {
         seed: plain.seed,
         iterations: plain.iterations,
@@ -294,40 +300,51 @@ fn deserialize(table: Table, places: &Places) -> Result<Config, ConfigError> {
 }
 
 fn algorithm(mut table: Table, places: &Places) -> Result<AlgorithmConfig, ConfigError> {
-    let known: Vec<&str> = AlgorithmConfig::SUMMARIES.iter().map(|(name, _)| *name).collect();
-    Ok(match take_name(&mut table, "algorithm", "rt-pg", &known, places)?.as_str() {
-        "gpomdp" => AlgorithmConfig::Gpomdp(from_table(table, "algorithm", places)?),
-        "reinforce" => AlgorithmConfig::Reinforce(from_table(table, "algorithm", places)?),
-        "miw" => AlgorithmConfig::Miw(from_table(table, "algorithm", places)?),
-        "bh" => AlgorithmConfig::Bh(from_table(table, "algorithm", places)?),
-        "svrpg" => AlgorithmConfig::Svrpg(from_table(table, "algorithm", places)?),
-        "srvr-pg" => AlgorithmConfig::SrvrPg(from_table(table, "algorithm", places)?),
-        "storm-pg" => AlgorithmConfig::StormPg(from_table(table, "algorithm", places)?),
-        "page-pg" => AlgorithmConfig::PagePg(from_table(table, "algorithm", places)?),
-        "def-pg" => AlgorithmConfig::DefPg(from_table(table, "algorithm", places)?),
-        _ => AlgorithmConfig::RtPg(from_table(table, "algorithm", places)?),
+    use AlgorithmConfig as Config;
+    let all = Config::all();
+    let chosen = take_name(&mut table, "algorithm", &all, Config::name, places)?;
+    let parent = Parent { key: "algorithm", of: Some(chosen.name()) };
+    Ok(match chosen {
+        Config::RtPg(_) => Config::RtPg(from_table(table, parent, places)?),
+        Config::Gpomdp(_) => Config::Gpomdp(from_table(table, parent, places)?),
+        Config::Reinforce(_) => Config::Reinforce(from_table(table, parent, places)?),
+        Config::Miw(_) => Config::Miw(from_table(table, parent, places)?),
+        Config::Bh(_) => Config::Bh(from_table(table, parent, places)?),
+        Config::Svrpg(_) => Config::Svrpg(from_table(table, parent, places)?),
+        Config::SrvrPg(_) => Config::SrvrPg(from_table(table, parent, places)?),
+        Config::StormPg(_) => Config::StormPg(from_table(table, parent, places)?),
+        Config::PagePg(_) => Config::PagePg(from_table(table, parent, places)?),
+        Config::DefPg(_) => Config::DefPg(from_table(table, parent, places)?),
     })
 }
 
 fn optimizer(mut table: Table, places: &Places) -> Result<OptimizerConfig, ConfigError> {
-    Ok(match take_name(&mut table, "optimizer", "adam", &["adam", "constant"], places)?.as_str() {
-        "constant" => OptimizerConfig::Constant(from_table(table, "optimizer", places)?),
-        _ => OptimizerConfig::Adam(from_table(table, "optimizer", places)?),
+    use OptimizerConfig as Config;
+    let all = Config::all();
+    let chosen = take_name(&mut table, "optimizer", &all, Config::name, places)?;
+    let parent = Parent { key: "optimizer", of: Some(chosen.name()) };
+    Ok(match chosen {
+        Config::Adam(_) => Config::Adam(from_table(table, parent, places)?),
+        Config::Constant(_) => Config::Constant(from_table(table, parent, places)?),
     })
 }
 
-fn take_name(
+/// Takes `name` out of the table and finds the one of `all` that it chooses; without it, the first.
+fn take_name<'a, T>(
     table: &mut Table,
     parent: &str,
-    default: &str,
-    known: &[&str],
+    all: &'a [T],
+    name_of: impl Fn(&T) -> &'static str,
     places: &Places,
-) -> Result<String, ConfigError> {
+) -> Result<&'a T, ConfigError> {
     let key = format!("{parent}.name");
+    let known: Vec<&str> = all.iter().map(&name_of).collect();
     let reason = match table.remove("name") {
-        None => return Ok(default.to_owned()),
-        Some(Value::String(name)) if known.contains(&name.as_str()) => return Ok(name),
+        None => return Ok(&all[0]),
         Some(Value::String(name)) => {
+            if let Some(place) = known.iter().position(|known| *known == name) {
+                return Ok(&all[place]);
+            }
             let nearest = nearest(&name, known.iter().copied())
                 .map_or_else(String::new, |nearest| format!(" (did you mean `{nearest}`?)"));
             format!("unknown {parent} `{name}`{nearest}, expected one of {}", known.join(", "))
@@ -337,9 +354,23 @@ fn take_name(
     Err(ConfigError::Type { place: places.of(&key), key, reason })
 }
 
+/// Where a table that is read stands.
+#[derive(Clone, Copy)]
+pub(crate) struct Parent<'a> {
+    /// Its dotted key, empty at the top.
+    pub(crate) key: &'a str,
+    /// What was chosen by its `name`.
+    pub(crate) of: Option<&'a str>,
+}
+
+impl Parent<'_> {
+    /// The top of a file.
+    pub(crate) const TOP: Self = Self { key: "", of: None };
+}
+
 pub(crate) fn from_table<T: DeserializeOwned>(
     table: Table,
-    parent: &str,
+    parent: Parent<'_>,
     places: &Places,
 ) -> Result<T, ConfigError> {
     serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
@@ -350,8 +381,8 @@ pub(crate) fn from_table<T: DeserializeOwned>(
 }
 
 /// Turns a message of serde into one of ours.
-fn describe(path: &str, message: &str, parent: &str, places: &Places) -> ConfigError {
-    let join = |key: &str| match (parent, key) {
+fn describe(path: &str, message: &str, parent: Parent<'_>, places: &Places) -> ConfigError {
+    let join = |key: &str| match (parent.key, key) {
         ("", key) => key.to_owned(),
         (parent, "." | "") => parent.to_owned(),
         (parent, key) => format!("{parent}.{key}"),
@@ -370,6 +401,7 @@ fn describe(path: &str, message: &str, parent: &str, places: &Places) -> ConfigE
             place: places.of(&key),
             nearest: nearest(field, known.iter().copied()).map(|nearest| format!("{prefix}{nearest}")),
             known: known.into_iter().map(|known| format!("{prefix}{known}")).collect(),
+            of: parent.of.map(str::to_owned),
             key,
         };
     }
@@ -378,9 +410,9 @@ fn describe(path: &str, message: &str, parent: &str, places: &Places) -> ConfigE
         _ => key,
     };
     let reason = message
-        .replace("expected usize", "expected a whole number of at least 0")
-        .replace("expected u32", "expected a whole number of 0 to 4294967295")
-        .replace("expected u64", "expected a whole number of at least 0")
+        .replace("expected usize", "expected a whole number that is not negative")
+        .replace("expected u32", "expected a whole number that is not negative, and at most 4294967295")
+        .replace("expected u64", "expected a whole number that is not negative")
         .replace("expected f64", "expected a number")
         // What TOML says of another value in the place of one of several names.
         .replace("invalid type: unit variant, expected string only", "expected a string")
@@ -391,7 +423,7 @@ fn describe(path: &str, message: &str, parent: &str, places: &Places) -> ConfigE
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::presets;
+    use crate::config::{OnPolicyConfig, presets};
 
     fn refused(overrides: &[&str]) -> String {
         let overrides: Vec<String> = overrides.iter().map(|text| (*text).to_owned()).collect();
@@ -417,6 +449,16 @@ mod tests {
     }
 
     #[test]
+    fn the_order_of_overrides_decides_nothing_but_the_last_of_one_key() {
+        let [one, other] = ["algorithm.window=4", "algorithm.name=gpomdp"];
+        assert_eq!(refused(&[one, other]), refused(&[other, one]));
+        assert!(refused(&[one, other]).starts_with("--set: unknown key `algorithm.window`"));
+        let overrides = [one, "algorithm.window=5"].map(str::to_owned);
+        let config = load(&Source::Preset("cartpole".to_owned()), &overrides).unwrap();
+        assert_eq!(config.algorithm.window(), 5);
+    }
+
+    #[test]
     fn slips_are_named_with_the_nearest_key() {
         let message = refused(&["policy.hiden=[3]"]);
         assert!(
@@ -432,7 +474,10 @@ mod tests {
         let message = refused(&["algorithm.name=rtpg"]);
         assert!(message.contains("did you mean `rt-pg`?"), "{message}");
         let message = refused(&["algorithm.name=gpomdp", "algorithm.lambda=0.5"]);
-        assert!(message.starts_with("--set: unknown key `algorithm.lambda`"), "{message}");
+        assert!(
+            message.starts_with("--set: unknown key `algorithm.lambda`; known keys of `gpomdp`: "),
+            "{message}"
+        );
     }
 
     #[test]
@@ -440,10 +485,15 @@ mod tests {
         let message = refused(&["algorithm.batch_size=ten"]);
         assert_eq!(
             message,
-            "--set: key `algorithm.batch_size`: invalid type: string \"ten\", expected a whole number of at least 0"
+            "--set: key `algorithm.batch_size`: invalid type: string \"ten\", expected a whole number that is not negative"
         );
         let message = refused(&["evaluation.interval=4294967296"]);
-        assert!(message.ends_with("expected a whole number of 0 to 4294967295"), "{message}");
+        assert!(
+            message.ends_with("expected a whole number that is not negative, and at most 4294967295"),
+            "{message}"
+        );
+        let message = refused(&["seed=9223372036854775808"]);
+        assert!(message.ends_with("is beyond the integers of TOML, which have 64 bits"), "{message}");
         let message = refused(&["policy.activation=1"]);
         assert_eq!(message, "--set: key `policy.activation`: expected a string");
         let message = refused(&["iterations=-3"]);

@@ -163,6 +163,21 @@ pub enum OptimizerConfig {
     Constant(ConstantConfig),
 }
 
+impl OptimizerConfig {
+    /// Every optimizer with its default options; the first is the default.
+    pub fn all() -> [Self; 2] {
+        [Self::Adam(AdamConfig::default()), Self::Constant(ConstantConfig::default())]
+    }
+
+    /// The optimizer's name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Adam(_) => "adam",
+            Self::Constant(_) => "constant",
+        }
+    }
+}
+
 /// Options of [`OptimizerConfig::Adam`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

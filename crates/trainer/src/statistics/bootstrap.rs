@@ -108,8 +108,8 @@ pub fn bootstrap_curve(
 ) -> Result<Vec<Estimate>, StatisticsError> {
     let points = transposed(curves)?;
     let runs = curves.len();
-    let draws: Vec<usize> =
-        (0..bootstrap.replicates * runs).map(|_| generator.random_range(0..runs)).collect();
+    let draws: Vec<u32> =
+        (0..bootstrap.replicates * runs).map(|_| generator.random_range(0..runs) as u32).collect();
     let estimates = points.into_iter().map(|point| {
         let Ok(mut drawn) = Scores::single_task(point.clone()) else {
             return Estimate { value: f64::NAN, lower: f64::NAN, upper: f64::NAN };
@@ -118,7 +118,7 @@ pub fn bootstrap_curve(
         let value = aggregate.of(&drawn);
         let source = drawn.clone();
         bootstrap.estimate(value, || {
-            drawn.replace(&source, |runs| draws.next().map_or(f64::NAN, |&run| runs[run]));
+            drawn.replace(&source, |runs| draws.next().map_or(f64::NAN, |&run| runs[run as usize]));
             aggregate.of(&drawn)
         })
     });

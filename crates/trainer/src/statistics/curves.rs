@@ -2,16 +2,6 @@
 
 use super::StatisticsError;
 
-/// What a curve is between its points.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Interpolation {
-    /// The last point's value holds until the next point.
-    #[default]
-    Step,
-    /// A straight line from point to point.
-    Linear,
-}
-
 /// `points` evenly spaced horizontal values that all runs have in common: from the last of their beginnings to the first
 /// of their ends. Empty when the runs have nothing in common.
 ///
@@ -32,17 +22,12 @@ pub fn common_grid(runs: &[&[f64]], points: usize) -> Vec<f64> {
     (0..points).map(|point| (1.0 - share(point)) * first + share(point) * last).collect()
 }
 
-/// The curve through (`x`, `y`) at every value of `grid`; NaN before its first and after its last point, for nothing
-/// is known there.
+/// The curve of straight lines through (`x`, `y`) at every value of `grid`; NaN before its first and after its last point, for
+/// nothing is known there.
 ///
 /// # Errors
 /// [`StatisticsError::NoPoints`], [`StatisticsError::Length`], [`StatisticsError::NotIncreasing`].
-pub fn interpolate(
-    x: &[f64],
-    y: &[f64],
-    grid: &[f64],
-    interpolation: Interpolation,
-) -> Result<Vec<f64>, StatisticsError> {
+pub fn interpolate(x: &[f64], y: &[f64], grid: &[f64]) -> Result<Vec<f64>, StatisticsError> {
     check_curve(x, y)?;
     let at = |&position: &f64| {
         // The number of points that are not beyond the position.
@@ -51,14 +36,10 @@ pub fn interpolate(
         if x[last] == position {
             return y[last];
         }
-        match (interpolation, x.get(passed)) {
-            (_, None) => f64::NAN,
-            (Interpolation::Step, Some(_)) => y[last],
-            (Interpolation::Linear, Some(next)) => {
-                let share = (position - x[last]) / (next - x[last]);
-                (1.0 - share) * y[last] + share * y[passed]
-            }
-        }
+        x.get(passed).map_or(f64::NAN, |next| {
+            let share = (position - x[last]) / (next - x[last]);
+            (1.0 - share) * y[last] + share * y[passed]
+        })
     };
     Ok(grid.iter().map(at).collect())
 }

@@ -26,7 +26,7 @@ mod threshold;
 
 pub use aggregate::{Aggregate, interquartile_mean, mean, median};
 pub use bootstrap::{Bootstrap, Estimate, bootstrap_curve, bootstrap_interval};
-pub use curves::{Interpolation, area_under_curve, common_grid, interpolate};
+pub use curves::{area_under_curve, common_grid, interpolate};
 pub use error::StatisticsError;
 pub use improvement::{bootstrap_improvement, probability_of_improvement};
 pub use scores::Scores;

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use toml::Table;
 
 use super::StudyError;
-use crate::config::load::{Layer, OVERRIDE, Places, from_table, merge, parse_overrides, read};
+use super::plan::slug;
+use crate::config::load::{Layer, OVERRIDE, Parent, Places, from_table, merge, parse_overrides, read};
 use crate::config::{ConfigError, Source};
 
 /// A study as its file says it.
@@ -199,9 +200,9 @@ pub fn load(text: &str, overrides: &[String]) -> Result<(String, Definition), St
     };
     let layer = Layer { place: OVERRIDE.to_owned(), table: parse_overrides(overrides)? };
     let table = merge(table, layer.table.clone());
-    let places = Places { place: place.clone(), layers: vec![layer], also_known: &[] };
-    let definition: Definition = from_table(table, "", &places)?;
-    definition.check(&place)?;
+    let places = Places { place, layers: vec![layer], also_known: &[] };
+    let definition: Definition = from_table(table, Parent::TOP, &places)?;
+    definition.check(&places)?;
     Ok((name, definition))
 }
 
@@ -223,8 +224,8 @@ fn built_in_table(name: &str) -> Result<Table, StudyError> {
     Ok(toml::from_str(study.text).map_err(syntax)?)
 }
 
-/// The most runs (or repetitions) of each algorithm: each has its place in memory.
-const MOST_RUNS: u32 = 100_000;
+/// The most runs (or repetitions) of each algorithm: each has its place in memory, and in every replicate of a bootstrap.
+const MOST_RUNS: u32 = 10_000;
 
 /// The most bytes of a label.
 const LONGEST_LABEL: usize = 100;
@@ -235,7 +236,7 @@ const LARGEST_REFERENCE: usize = 1_000_000_000;
 pub(super) const REFERENCE_BATCH: usize = 500;
 
 /// Keys of a run's configuration that follow from the study.
-const DERIVED: [&str; 4] = ["seed", "iterations", "threads", "algorithm"];
+const DERIVED: [&str; 5] = ["seed", "iterations", "threads", "algorithm", "preset"];
 
 impl Definition {
     /// The label that the others are compared with.
@@ -249,9 +250,9 @@ impl Definition {
         self.algorithm.iter().filter_map(|entry| entry.position)
     }
 
-    fn check(&self, place: &str) -> Result<(), StudyError> {
+    fn check(&self, places: &Places) -> Result<(), StudyError> {
         let refuse = |key: &str, reason: String| {
-            Err(StudyError::Value { place: place.to_owned(), key: key.to_owned(), reason })
+            Err(StudyError::Value { place: places.of(key), key: key.to_owned(), reason })
         };
         if self.runs == 0 {
             return refuse("runs", "is 0, expected at least 1".to_owned());
@@ -268,31 +269,7 @@ impl Definition {
         if let Some(threshold) = self.threshold.filter(|threshold| !threshold.is_finite()) {
             return refuse("threshold", format!("is {threshold}, expected a finite number"));
         }
-        if self.environments.is_empty() {
-            return refuse("environments", "is empty, expected at least one preset".to_owned());
-        }
-        if let Some(twice) = duplicate(self.environments.iter().map(String::as_str)) {
-            return refuse("environments", format!("names `{twice}` twice"));
-        }
-        if self.algorithm.is_empty() {
-            return refuse("algorithm", "is missing, expected at least one table [[algorithm]]".to_owned());
-        }
-        let is_label = |label: &str| {
-            let is_plain = |character: char| character != '|' && !character.is_control();
-            !super::plan::slug(label).is_empty()
-                && label.len() <= LONGEST_LABEL
-                && label.chars().all(is_plain)
-        };
-        if let Some(entry) = self.algorithm.iter().find(|entry| !is_label(&entry.label)) {
-            let reason = format!(
-                "is {:?}, expected a letter or digit in it, no `|`, and at most {LONGEST_LABEL} bytes: it names folders and heads tables",
-                entry.label
-            );
-            return refuse("algorithm.label", reason);
-        }
-        if let Some(label) = duplicate(self.algorithm.iter().map(|entry| entry.label.as_str())) {
-            return Err(StudyError::Duplicate { place: place.to_owned(), label: label.to_owned() });
-        }
+        self.check_names(places)?;
         let labels: Vec<_> = self.algorithm.iter().map(|entry| entry.label.as_str()).collect();
         if let Some(reference) = self.reference.as_deref().filter(|label| !labels.contains(label)) {
             return refuse("reference", format!("is `{reference}`, expected one of {}", labels.join(", ")));
@@ -347,6 +324,55 @@ impl Definition {
             _ => Ok(()),
         }
     }
+
+    /// Environments and labels, which name folders and files.
+    fn check_names(&self, places: &Places) -> Result<(), StudyError> {
+        let refuse = |key: &str, reason: String| {
+            Err(StudyError::Value { place: places.of(key), key: key.to_owned(), reason })
+        };
+        if self.environments.is_empty() {
+            return refuse("environments", "is empty, expected at least one preset".to_owned());
+        }
+        if let Some(twice) = duplicate(self.environments.iter().map(String::as_str)) {
+            return refuse("environments", format!("names `{twice}` twice"));
+        }
+        if let Some([first, second]) = same_slug(self.environments.iter().map(String::as_str)) {
+            return refuse("environments", format!("has `{first}` and `{second}`, {SAME_SLUG}"));
+        }
+        if self.algorithm.is_empty() {
+            return refuse("algorithm", "is missing, expected at least one table [[algorithm]]".to_owned());
+        }
+        let is_label = |label: &str| {
+            let is_plain = |character: char| character != '|' && !character.is_control();
+            !slug(label).is_empty() && label.len() <= LONGEST_LABEL && label.chars().all(is_plain)
+        };
+        if let Some(entry) = self.algorithm.iter().find(|entry| !is_label(&entry.label)) {
+            let reason = format!(
+                "is {:?}, expected a letter or digit in it, no `|`, and at most {LONGEST_LABEL} bytes: it names folders and heads tables",
+                entry.label
+            );
+            return refuse("algorithm.label", reason);
+        }
+        if let Some(label) = duplicate(self.algorithm.iter().map(|entry| entry.label.as_str())) {
+            return Err(StudyError::Duplicate {
+                place: places.of("algorithm.label"),
+                label: label.to_owned(),
+            });
+        }
+        if let Some([first, second]) = same_slug(self.algorithm.iter().map(|entry| entry.label.as_str())) {
+            return refuse("algorithm.label", format!("is `{first}` and `{second}`, {SAME_SLUG}"));
+        }
+        Ok(())
+    }
+}
+
+/// What is wrong with two names of one slug.
+const SAME_SLUG: &str = "which would name the same files: letters and digits have to differ";
+
+/// The first two texts that lead to the same names of files.
+fn same_slug<'a>(texts: impl Iterator<Item = &'a str>) -> Option<[&'a str; 2]> {
+    let mut seen = std::collections::BTreeMap::new();
+    texts.into_iter().find_map(|text| Some([seen.insert(slug(text), text)?, text]))
 }
 
 /// The first text that occurs twice.

@@ -51,8 +51,7 @@ pub enum Event<'a> {
 /// Makes every run of the plan that is not there yet, `workers.count` at a time. When `stop` turns true, every run saves
 /// what it needs to go on, and the next call continues there.
 ///
-/// A run whose estimate stops being finite is a result like others, and is marked as failed; not so in a process of its
-/// own, where it ends the study.
+/// A run whose estimate stops being finite is a result like others, and is marked as failed.
 ///
 /// # Errors
 /// The first error that another attempt would meet again; runs that are finished stay.

@@ -9,6 +9,7 @@
 //! | `summary.csv`, `summary.md` | every algorithm, with intervals |
 //! | `*.svg`, `*.png` | figures |
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -131,6 +132,21 @@ impl StudyFolder {
         self.path.join("runs").join(&run.name)
     }
 
+    /// How many folders of runs are here that are none of `runs`.
+    ///
+    /// # Errors
+    /// What the file system refuses.
+    pub fn count_others(&self, runs: &[PlannedRun]) -> Result<usize, StudyError> {
+        let planned: BTreeSet<&OsStr> = runs.iter().map(|run| OsStr::new(&run.name)).collect();
+        let mut others = 0;
+        for entry in fs_err::read_dir(self.file("runs"))? {
+            let entry = entry?;
+            let is_planned = planned.contains(entry.file_name().as_os_str());
+            others += usize::from(entry.path().is_dir() && !is_planned);
+        }
+        Ok(others)
+    }
+
     /// Writes a file whole or not at all.
     ///
     /// # Errors
@@ -239,7 +255,7 @@ const FREE: [&str; 9] = [
 
 /// Keys in which two studies differ, the free ones apart.
 fn differences(left: &Table, right: &Table) -> Vec<String> {
-    let keys: std::collections::BTreeSet<&String> = left.keys().chain(right.keys()).collect();
+    let keys: BTreeSet<&String> = left.keys().chain(right.keys()).collect();
     let value = |table: &Table, key: &str| table.get(key).map(Value::to_string);
     let differ = |key: &&String| !FREE.contains(&key.as_str()) && value(left, key) != value(right, key);
     keys.into_iter().filter(differ).cloned().collect()

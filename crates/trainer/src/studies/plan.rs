@@ -60,27 +60,25 @@ impl Plan {
     /// # Errors
     /// Unknown algorithms, options that an algorithm does not have, budgets that do not pay for an iteration.
     pub fn new(name: &str, definition: &Definition) -> Result<Self, StudyError> {
-        let mut runs = vec![];
-        let count = if definition.kind == Kind::Training { definition.runs } else { 0 };
         let place = format!("study {name}");
-        for run in 0..count {
-            let seed = run_seed(definition.seed, run);
-            for environment in 0..definition.environments.len() {
-                for entry in 0..definition.algorithm.len() {
-                    let config = resolve(&place, definition, environment, entry, seed)?;
-                    let hash = hash(&config);
-                    let label = &definition.algorithm[entry].label;
-                    let name = format!(
-                        "{}-{}-{run:03}-{}",
-                        slug(label),
-                        slug(&definition.environments[environment]),
-                        &hash[..8]
-                    );
-                    runs.push(PlannedRun { entry, environment, run, name, hash, config });
-                }
+        let of_training = definition.kind == Kind::Training;
+        let mut resolved = vec![];
+        for environment in 0..if of_training { definition.environments.len() } else { 0 } {
+            for entry in 0..definition.algorithm.len() {
+                resolved.push((environment, entry, resolve(&place, definition, environment, entry)?));
             }
         }
-        Ok(Self { name: name.to_owned(), definition: definition.clone(), runs })
+        let planned = |run: u32, &(environment, entry, ref config): &(usize, usize, Config)| {
+            let config = Config { seed: run_seed(definition.seed, run), ..config.clone() };
+            let hash = hash(&config);
+            let label = slug(&definition.algorithm[entry].label);
+            let name =
+                format!("{label}-{}-{run:03}-{}", slug(&definition.environments[environment]), &hash[..8]);
+            PlannedRun { entry, environment, run, name, hash, config }
+        };
+        let runs =
+            (0..definition.runs).flat_map(|run| resolved.iter().map(move |resolved| planned(run, resolved)));
+        Ok(Self { name: name.to_owned(), runs: runs.collect(), definition: definition.clone() })
     }
 
     /// The same study with the runs of the algorithms with these labels only.
@@ -113,15 +111,14 @@ pub(super) fn run_seed(study_seed: u64, run: u32) -> u64 {
     Streams::new(study_seed).stream(Purpose::Study, run, 0, 0).next_u64() >> 1
 }
 
-/// The configuration of one run.
+/// The configuration of an algorithm's runs, but for the seed.
 fn resolve(
     place: &str,
     definition: &Definition,
     environment: usize,
     entry: usize,
-    seed: u64,
 ) -> Result<Config, StudyError> {
-    let once = configuration(place, definition, environment, Some(entry), seed, 1)?;
+    let once = configuration(place, definition, environment, Some(entry), 0, 1)?;
     let entry_definition = &definition.algorithm[entry];
     let budget = entry_definition.budget.or(definition.budget).unwrap_or_default();
     let iterations = once.algorithm.iterations_within(budget);
@@ -133,7 +130,7 @@ fn resolve(
             needed: once.algorithm.batch_size(),
         });
     }
-    configuration(place, definition, environment, Some(entry), seed, iterations)
+    configuration(place, definition, environment, Some(entry), 0, iterations)
 }
 
 /// The configuration of an algorithm of the study with a given seed and number of iterations: the environment's own, below

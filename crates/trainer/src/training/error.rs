@@ -62,7 +62,7 @@ pub enum TrainError {
     },
     /// A number of an evaluation is not finite.
     #[error(
-        "the evaluation after iteration {iteration}: {} is {}; the last good state is saved",
+        "the evaluation after iteration {iteration}: {} is {}; the state after the iteration is saved",
         bad.quantity, bad.value
     )]
     EvaluationNotFinite {

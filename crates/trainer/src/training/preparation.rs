@@ -83,13 +83,22 @@ impl Trainer {
     /// A file that is not a policy's, or whose network or standardisation is not that of the configuration.
     pub fn load_start(&mut self) -> Result<(), TrainError> {
         let Some(path) = &self.config.policy.start else { return Ok(()) };
-        let start = PolicyState::load(path)?;
+        let start =
+            PolicyState::load(path).map_err(|error| TrainError::Options(format!("policy.start: {error}")))?;
         let refuse =
             |reason: String| Err(TrainError::Options(format!("policy.start: {} {reason}", path.display())));
         let (found, expected) = (&start.architecture, &self.state.architecture);
+        let sizes = |architecture: &Architecture| (architecture.observation_size, architecture.action_size);
+        if sizes(found) != sizes(expected) {
+            let (observation, action) = sizes(found);
+            return refuse(format!(
+                "has {observation} observation and {action} action components, but {} has {} and {}",
+                self.entry.name, expected.observation_size, expected.action_size
+            ));
+        }
         // Without hidden layers there is no nonlinearity.
         let same_activation = found.activation == expected.activation || found.hidden.is_empty();
-        if found.to_string() != expected.to_string() || found.bias != expected.bias || !same_activation {
+        if found.hidden != expected.hidden || found.bias != expected.bias || !same_activation {
             let describe = |architecture: &Architecture| {
                 let biases = if architecture.bias { "biases" } else { "no biases" };
                 format!("{architecture} with {:?} and {biases}", architecture.activation).to_lowercase()
@@ -112,6 +121,8 @@ impl Trainer {
         // In the precision in which it is trained.
         self.state.mean_parameters =
             start.mean_parameters.iter().map(|value| f64::from(*value as f32)).collect();
+        // The recorded configuration repeats the run from any folder.
+        self.config.policy.start = Some(std::path::absolute(path)?);
         self.policy = GaussianPolicy::from_state(&self.state, &self.policy.parameters().device());
         Ok(())
     }

@@ -79,9 +79,9 @@ fn values_out_of_range() {
         ("algorithm.lambda=nan", "between 0 and 1"),
         ("algorithm.exponent=0.5", "at most -0.001"),
         ("algorithm.discount=1.01", "between 0 and 1"),
-        ("optimizer.learning_rate=-0.1", "above 0"),
-        ("optimizer.learning_rate=nan", "above 0"),
-        ("optimizer.learning_rate=inf", "above 0"),
+        ("optimizer.learning_rate=-0.1", "at least 1.2e-38"),
+        ("optimizer.learning_rate=nan", "at least 1.2e-38"),
+        ("algorithm.lambda=0.5", "its default 1.0: algorithm.coefficients is adaptive"),
         ("seed=-1", "whole number"),
     ] {
         let key = setting.split('=').next().unwrap();
@@ -124,6 +124,7 @@ fn arguments() {
             ),
             ("estimate --policy p --trajectories t --discount nan", &["--discount", "between 0 and 1"]),
             ("evaluate run --episodes 0", &["--episodes", "1"]),
+            ("evaluate run --trajectories t.safetensors", &["--stochastic"]),
         ],
     );
     #[cfg(not(feature = "cuda"))]

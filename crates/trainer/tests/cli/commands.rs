@@ -3,6 +3,7 @@
 use std::process::Stdio;
 
 use crate::session::Session;
+use crate::tensors;
 
 #[test]
 fn evaluate_prints_one_json_document() {
@@ -150,10 +151,41 @@ fn output_that_cannot_be_written_is_told() {
     }
 }
 
+/// What `rtpg evaluate` records, `rtpg estimate` takes: on-policy, every weight is 1/N.
+#[test]
+fn recorded_trajectories_can_be_estimated_from() {
+    let session = Session::new();
+    session.run_lqr("run", "--set policy.hidden=[4] --set policy.initialization=xavier-uniform");
+    let record = "evaluate run --last --stochastic --episodes 5 --trajectories t.safetensors";
+    for _ in 0..2 {
+        let printed = session.succeed(record);
+        assert!(printed.contains("the trajectories are in t.safetensors"), "{printed}");
+    }
+    session.succeed(
+        "estimate --policy run/policy.safetensors --trajectories t.safetensors --out estimate.safetensors",
+    );
+    let weights = tensors::read(&session.path("estimate.safetensors"), "weights");
+    assert_eq!(weights.len(), 5);
+    assert!(weights.iter().all(|weight| (weight - 0.2).abs() < 1e-6), "{weights:?}");
+    let error = session.refused(&record.replace("t.safetensors", "run/policy.safetensors"));
+    assert!(error.contains("there is something that is no recording of trajectories"), "{error}");
+}
+
+#[test]
+fn a_filter_that_is_none_is_refused() {
+    let session = Session::new();
+    let output = session.command("list").env("RTPG_LOG", "==bad").output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), error.lines().count()), (Some(2), 1), "{error}");
+    assert!(error.starts_with("error: RTPG_LOG is `==bad`: "), "{error}");
+}
+
 #[test]
 fn files_of_another_kind_are_not_drawn_over() {
     let session = Session::new();
     session.run_lqr("run", "");
+    let error = session.refused("evaluate run/policy.safetensors --environment lqr --last");
+    assert!(error.contains("--last goes with the folder of a run"), "{error}");
     let config = std::fs::read(session.path("run/config.toml")).unwrap();
     let error = session.refused("evaluate run --episodes 1 --gif run/config.toml");
     assert!(error.contains("no GIF"), "{error}");

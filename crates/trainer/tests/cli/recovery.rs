@@ -363,7 +363,11 @@ fn a_run_starts_from_the_policy_of_a_file() {
     std::fs::remove_file(session.path("first/policy.safetensors")).unwrap();
     session.succeed("train --resume second --set iterations=5");
     let error = session.refused(&format!("train lqr {network} {start} --out third"));
-    assert!(error.contains("failed to read first/policy.safetensors"), "{error}");
+    assert!(error.contains("policy.start: failed to read first/policy.safetensors"), "{error}");
+    // A run is repeated from wherever its configuration stands.
+    let config = std::fs::read_to_string(session.path("second/config.toml")).unwrap();
+    let start = config.lines().find(|line| line.starts_with("start = ")).unwrap();
+    assert!(Path::new(start.split('"').nth(1).unwrap()).is_absolute(), "{start}");
     assert!(!session.path("third").exists());
     for (options, expected) in [
         (
@@ -376,8 +380,11 @@ fn a_run_starts_from_the_policy_of_a_file() {
             "standardizes observations; set policy.normalize_observations",
         ),
     ] {
-        let start = "--set policy.start=whole/policy.safetensors --set policy.initialization=xavier-uniform";
+        let start = "--set policy.start=whole/policy.safetensors";
         let error = session.refused(&format!("train lqr {options} {start} --out third"));
         assert!(error.contains(expected), "{error}");
     }
+    let error = session.refused("train cartpole --set policy.start=whole/policy.safetensors --out third");
+    let expected = "has 2 observation and 2 action components, but cartpole has 4 and 1";
+    assert!(error.ends_with(expected), "{error}");
 }

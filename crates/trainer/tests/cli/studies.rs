@@ -76,6 +76,11 @@ fn the_documented_example_leaves_everything_and_is_never_made_twice() {
     assert!(printed.contains("0 runs made, 4 found"), "{printed}");
     let printed = session.succeed(&format!("{command} --runs 3").replace("--runs 2 ", ""));
     assert!(printed.contains("2 runs made, 4 found"), "{printed}");
+    let fewer = String::from_utf8(session.run(command).stderr).unwrap();
+    assert!(
+        fewer.contains("2 more runs in studies/mine/runs are not counted: --runs counts more"),
+        "{fewer}"
+    );
     let more = session.refused(&command.replace("budget=60", "budget=80"));
     assert!(more.contains("another study (they differ in budget)"), "{more}");
 }
@@ -269,6 +274,19 @@ fn wrong_studies_are_refused() {
             "study coefficients --set algorithm=[{label=\"A\",name=\"gpomdp\",discount=0.5}]",
             "algorithm `A`: key `discount` is 0.5, but the gradient that stands for the true one has",
         ),
+        (
+            "study mine.toml --set algorithm=[{label=\"A_b\"},{label=\"a-B\"}]",
+            "--set: key `algorithm.label` is `A_b` and `a-B`, which would name the same files",
+        ),
+        (
+            "study mine.toml --set environments=[\"lqr\",\"./lqr\"]",
+            "--set: key `environments` has `lqr` and `./lqr`, which would name the same files",
+        ),
+        (
+            "study mine.toml --set settings.preset=lqr",
+            "key `settings.preset` follows from the study's own keys",
+        ),
+        ("study mine.toml --set threshold=nan", "--set: key `threshold` is NaN"),
         ("study coefficients --set isolated=true", "key `isolated` goes with kind = \"training\" only"),
     ] {
         let error = session.refused(arguments);

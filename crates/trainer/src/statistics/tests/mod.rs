@@ -100,19 +100,17 @@ fn windows_count_trajectories_and_not_iterations() {
 }
 
 #[test]
-fn curves_hold_their_steps_and_end_where_their_data_end() {
+fn curves_meet_their_points_and_end_where_their_data_end() {
     let (x, y) = ([10.0, 20.0, 40.0], [1.0, 3.0, 5.0]);
     let grid = [0.0, 10.0, 15.0, 20.0, 39.0, 40.0, 41.0];
     let bits = |values: Vec<f64>| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
     let gap = f64::NAN;
-    let step = interpolate(&x, &y, &grid, Interpolation::Step).unwrap();
-    assert_eq!(bits(step), bits(vec![gap, 1.0, 1.0, 3.0, 3.0, 5.0, gap]));
-    let linear = interpolate(&x, &y, &grid[..4], Interpolation::Linear).unwrap();
-    assert_eq!(bits(linear), bits(vec![gap, 1.0, 2.0, 3.0]));
+    let found = interpolate(&x, &y, &grid).unwrap();
+    assert_eq!(bits(found), bits(vec![gap, 1.0, 2.0, 3.0, 4.9, 5.0, gap]));
     assert_eq!(area_under_curve(&x, &y), Ok((10.0 * 2.0 + 20.0 * 4.0) / 30.0));
     assert_eq!(area_under_curve(&[7.0], &[3.0]), Ok(3.0));
     assert_eq!(area_under_curve(&[], &[]), Err(StatisticsError::NoPoints));
-    let folded = interpolate(&[1.0, 1.0], &y[..2], &grid, Interpolation::Step);
+    let folded = interpolate(&[1.0, 1.0], &y[..2], &grid);
     assert_eq!(folded, Err(StatisticsError::NotIncreasing { index: 1, value: 1.0 }));
     assert!(area_under_curve(&x, &y[..2]).is_err());
 }

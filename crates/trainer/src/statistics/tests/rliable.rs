@@ -152,7 +152,7 @@ fn student_t_agrees() {
 #[test]
 fn curves_agree() {
     let Curve { x, y, grid, linear, area } = Case::recorded().curve;
-    let found = interpolate(&x, &y, &grid, Interpolation::Linear).unwrap();
+    let found = interpolate(&x, &y, &grid).unwrap();
     for (found, expected) in found.into_iter().zip(linear) {
         assert_close(found, expected, 1e-13, "linear");
     }

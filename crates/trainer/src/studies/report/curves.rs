@@ -114,12 +114,38 @@ impl Curve<'_> {
         if self.failure.is_some()
             && let (Some(&last), Some(&end)) = (y.last(), x.last())
         {
-            let share = f64::from(self.run.config.iterations) / self.rows.len() as f64;
+            let made = totals.last().copied().unwrap_or_default();
+            let share = self.run.trajectories() as f64 / made.max(1) as f64;
             if share > 1.0 {
                 x.push(end * share);
                 y.push(last);
             }
         }
         (x, y)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::studies::load;
+
+    /// The first batch of a variance-reduced algorithm is larger than the others.
+    #[test]
+    fn the_curve_of_a_failed_run_ends_at_its_budget() {
+        let (name, definition) = load("cartpole-baselines", &["runs=1".to_owned()]).unwrap();
+        let plan = Plan::new(&name, &definition).unwrap();
+        let run = plan.runs.iter().find(|run| run.config.algorithm.name() == "svrpg").unwrap();
+        let row = MetricsRow {
+            trajectories_total: 55,
+            return_mean: 3.0,
+            seconds_total: 1.0,
+            ..MetricsRow::default()
+        };
+        let failure = Some("it failed".to_owned());
+        let curve = Curve { run, rows: vec![row], failure, smoothing: 10, memory: (None, None) };
+        let budget = run.trajectories() as f64;
+        assert_eq!(curve.points(Horizontal::Trajectories), (vec![55.0, budget], vec![3.0, 3.0]));
+        assert_eq!(curve.points(Horizontal::Seconds).0, [1.0, budget / 55.0]);
     }
 }

@@ -6,7 +6,7 @@ use super::Curve;
 use super::tables::Row;
 use crate::figures::{Bar, Figure, ReferenceLine, Scale, Series, ThresholdBars};
 use crate::statistics::{
-    Aggregate, Bootstrap, Estimate, Interpolation, bootstrap_curve, common_grid, interpolate, student_t_curve,
+    Aggregate, Bootstrap, Estimate, bootstrap_curve, common_grid, interpolate, student_t_curve,
 };
 use crate::studies::{Horizontal, Interval, Plan, StudyError, StudyFolder};
 
@@ -86,7 +86,7 @@ fn comparison(
         if grid.is_empty() {
             continue;
         }
-        let on_grid = runs.iter().map(|(x, y)| interpolate(x, y, &grid, Interpolation::Linear));
+        let on_grid = runs.iter().map(|(x, y)| interpolate(x, y, &grid));
         let on_grid = on_grid.collect::<Result<Vec<_>, _>>()?;
         let band = match definition.interval {
             Interval::StudentT if on_grid.len() > 1 => student_t_curve(&on_grid, 0.95)?,
