@@ -34,9 +34,10 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         print_line(serde_json::to_string_pretty(&report).map_err(Failure::run)?);
     } else {
         print_line(format_args!("device {}: {}", selected.name, selected.reason));
-        print_line(format_args!("{:40} {:>13} {:>9}  verdict", "check", "largest error", "allowed"));
+        let width = checks.iter().map(|check| check.name.len()).max().unwrap_or_default();
+        print_line(format_args!("{:width$} {:>13} {:>9}  verdict", "check", "largest error", "allowed"));
         for check in &checks {
-            print_line(line(check));
+            print_line(line(check, width));
         }
         if !cfg!(feature = "device") {
             print_line("GPU kernels are not in this program: build it with --features wgpu to check them");
@@ -53,7 +54,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     Ok(())
 }
 
-fn line(check: &Check) -> String {
+fn line(check: &Check, width: usize) -> String {
     let Check { name, error, allowed, verdict } = check;
     let error = error.map_or_else(|| "-".to_owned(), |error| format!("{error:.1e}"));
     let verdict = match verdict {
@@ -61,5 +62,5 @@ fn line(check: &Check) -> String {
         Verdict::Failed => "FAILED".to_owned(),
         Verdict::Skipped(reason) => format!("skipped: {reason}"),
     };
-    format!("{name:40} {error:>13} {allowed:>9.0e}  {verdict}")
+    format!("{name:width$} {error:>13} {allowed:>9.0e}  {verdict}")
 }

@@ -1,4 +1,4 @@
-//! Whether this machine computes what it should: every fused kernel, and what kernels rely on, against plain float64.
+//! Whether this machine computes what it should: the fused kernels, and what kernels rely on, against plain float64.
 
 mod estimates;
 mod reference;
@@ -11,6 +11,7 @@ use serde::Serialize;
 
 pub use roll_outs::{Key, RollOutErrors, errors as roll_out_errors};
 
+use self::estimates::Subject;
 use crate::algorithms;
 use crate::config::{ConfigError, KernelChoice, Source, load};
 use crate::device::{Backend, SelectedDevice};
@@ -95,18 +96,34 @@ pub fn examine(device: &SelectedDevice) -> Result<Vec<Check>, DoctorError> {
     for entry in ENTRIES {
         checks.extend(roll_outs_of(entry, device, &threads)?);
     }
-    let gradient = |kernels| estimates::gradient_error(&config, kernels, device, &threads);
-    let tensor_operations = gradient(KernelChoice::Generic);
-    checks.push(if device.backend == Backend::Cuda {
-        Check::new("gradient, tensor operations in TF32", tensor_operations, GRADIENT_TF32)
-    } else {
-        Check::new("gradient, tensor operations", tensor_operations, GRADIENT)
-    });
-    let name = "gradient, fused kernels";
-    checks.push(if algorithms::may_use_kernels(&config, device) {
-        Check::new(name, gradient(KernelChoice::Auto), GRADIENT)
-    } else {
-        Check::skipped(name, GRADIENT, "no fused kernel computes the estimate on this device")
+    let has_kernels = algorithms::may_use_kernels(&config, device);
+    for (kernels, by) in [(KernelChoice::Generic, "tensor operations"), (KernelChoice::Auto, "fused kernels")]
+    {
+        let is_tf32 = kernels == KernelChoice::Generic && device.backend == Backend::Cuda;
+        let (by, allowed) =
+            if is_tf32 { ("tensor operations in TF32", GRADIENT_TF32) } else { (by, GRADIENT) };
+        let gradient = |subject| estimates::gradient_error(subject, &config, kernels, device, &threads);
+        let steps = || estimates::steps_error(&config, kernels, device, &threads);
+        let errors: [(&str, &dyn Fn() -> f64); 3] = [
+            ("gradient", &|| gradient(Subject::Fixed)),
+            ("gradient, ReLU and learned deviation", &|| gradient(Subject::Learned)),
+            ("three steps of Adam", &steps),
+        ];
+        for (what, error) in errors {
+            let name = format!("{what}, {by}");
+            checks.push(if kernels == KernelChoice::Generic || has_kernels {
+                Check::new(name, error(), allowed)
+            } else {
+                Check::skipped(name, allowed, "no fused kernel computes the estimate on this device")
+            });
+        }
+    }
+    let entry = &ENTRIES[0];
+    let name = "gradient of a batch from the device";
+    let error = estimates::error_of_device_batch(entry, &policy(entry), &config, device, &threads);
+    checks.push(match error {
+        Ok(error) => Check::new(name, error, GRADIENT),
+        Err(reason) => Check::skipped(name, GRADIENT, reason),
     });
     Ok(checks)
 }
@@ -198,7 +215,7 @@ mod tests {
             assert_ne!(check.verdict, Verdict::Failed, "{check:?}");
         }
         let checked = checks.iter().filter(|check| check.verdict == Verdict::Ok).count();
-        assert_eq!(checked, 1 + 4 + 2, "the loop, four roll-outs, two gradients: {checks:?}");
+        assert_eq!(checked, 1 + 4 + 6, "the loop, four roll-outs, gradients and steps: {checks:?}");
     }
 
     #[test]

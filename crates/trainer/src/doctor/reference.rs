@@ -35,7 +35,8 @@ pub(super) fn mean(policy: &PolicyState, observation: &[f64]) -> Vec<f64> {
     features(policy, observation).pop().unwrap_or_default()
 }
 
-/// Adds `coefficient * grad ln pi(a|s)`, with respect to the mean network's parameters, to `gradient`.
+/// Adds `coefficient * grad ln pi(a|s)`, with respect to the mean network's parameters and a learned `ln sigma` behind them, to
+/// `gradient`.
 fn add_score(
     policy: &PolicyState,
     observation: &[f64],
@@ -51,6 +52,10 @@ fn add_score(
         .map(|d| coefficient * (action[d] - mean[d]) / (2.0 * policy.log_std[d]).exp())
         .collect();
     let mut end = policy.mean_parameters.len();
+    for (d, sum) in gradient[end..].iter_mut().enumerate() {
+        let scaled = (action[d] - mean[d]) / policy.log_std[d].exp();
+        *sum += coefficient * (scaled * scaled - 1.0);
+    }
     for (index, (inputs, outputs)) in sizes.iter().enumerate().rev() {
         let start = end - outputs * (inputs + usize::from(architecture.bias));
         let input = &features[index];
@@ -87,11 +92,10 @@ fn row(values: &[f32], size: usize, place: usize) -> Vec<f64> {
     values[place * size..(place + 1) * size].iter().map(|value| f64::from(*value)).collect()
 }
 
-/// The RT-PG estimate at `target` with adaptive coefficients (`c` = 1), the closed form of the divergence and no discount,
-/// from batches with the policy's own fixed deviation: equations (4) to (13).
+/// The RT-PG estimate at `target` with adaptive coefficients (`c` = 1), the closed form of the divergence and no discount:
+/// equations (4) to (13).
 pub(super) fn rt_pg(target: &PolicyState, batches: &[Trajectories]) -> Vec<f64> {
     let BatchShape { trajectories, horizon, observation_size, action_size } = batches[0].shape;
-    let variance: Vec<f64> = target.log_std.iter().map(|log_std| (2.0 * log_std).exp()).collect();
     let mut log_ratios = vec![];
     let mut moments = vec![];
     for batch in batches {
@@ -104,9 +108,13 @@ pub(super) fn rt_pg(target: &PolicyState, batches: &[Trajectories]) -> Vec<f64> 
                 let behaviour = row(&batch.means, action_size, place);
                 let action = row(&batch.actions, action_size, place);
                 for d in 0..action_size {
+                    let (log_std, of_batch) = (target.log_std[d], f64::from(batch.log_std[d]));
+                    let [from_target, from_behaviour] = [(mean[d], log_std), (behaviour[d], of_batch)]
+                        .map(|(mean, log_std)| 0.5 * ((action[d] - mean) / log_std.exp()).powi(2) + log_std);
+                    log_ratio += from_target - from_behaviour;
+                    let spread = 2.0 * (2.0 * of_batch).exp() - (2.0 * log_std).exp();
                     let shift = behaviour[d] - mean[d];
-                    log_ratio += shift * (2.0 * action[d] - behaviour[d] - mean[d]) / (2.0 * variance[d]);
-                    exponent += shift * shift / variance[d];
+                    exponent += 2.0 * of_batch - log_std - 0.5 * spread.ln() + shift * shift / spread;
                 }
             }
             log_ratios.push(log_ratio);
@@ -116,7 +124,7 @@ pub(super) fn rt_pg(target: &PolicyState, batches: &[Trajectories]) -> Vec<f64> 
     }
     let total: f64 = moments.iter().map(|moment| moment.powf(-0.5)).sum();
     let samples = (batches.len() * trajectories) as f64;
-    let mut gradient = vec![0.0; target.mean_parameters.len()];
+    let mut gradient = vec![0.0; target.flat_parameters().len()];
     for (index, batch) in batches.iter().enumerate() {
         let alpha = moments[index].powf(-0.5) / total;
         let lambda = (1.0 / (moments[index] * samples)).sqrt().min(1.0);
