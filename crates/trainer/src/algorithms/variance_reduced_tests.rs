@@ -186,3 +186,106 @@ fn corrections_are_unbiased_on_the_lqr() {
         }
     }
 }
+
+/// `(1/B) sum_j sum_t w_jt gamma^t r_t sum_(u <= t) grad ln pi(a_u|s_u)` at the linear policy `gain`, in plain float64; the
+/// weights are a function of `ln (p_of / p_by)` of the steps up to `t`, or of the whole trajectory.
+fn weighted_gradient(
+    batches: &[Trajectories],
+    gain: [f64; 4],
+    [of, by]: [[f64; 4]; 2],
+    rule: &VarianceReduction,
+    weight: impl Fn(f64) -> f64,
+) -> [f64; 4] {
+    let mean = |gain: [f64; 4], s: [f64; 2]| [0, 2].map(|row| gain[row] * s[0] + gain[row + 1] * s[1]);
+    let numbers = |values: &[f32], place: usize| [0, 1].map(|d| f64::from(values[2 * place + d]));
+    let mut total = [0.0; 4];
+    let mut count = 0.0;
+    for batch in batches {
+        for (trajectory, length) in batch.lengths.iter().enumerate() {
+            count += 1.0;
+            let steps = (0..*length as usize).map(|step| trajectory * HORIZON + step);
+            let log_ratio = |place: usize| {
+                let (s, a) = (numbers(&batch.observations, place), numbers(&batch.actions, place));
+                let [of, by] = [of, by].map(|gain| mean(gain, s));
+                (0..2)
+                    .map(|d| ((a[d] - by[d]).powi(2) - (a[d] - of[d]).powi(2)) / (2.0 * VARIANCE))
+                    .sum::<f64>()
+            };
+            let whole: f64 = steps.clone().map(log_ratio).sum();
+            let (mut up_to, mut scores, mut discount) = (0.0, [0.0; 4], 1.0);
+            for place in steps {
+                let (s, a) = (numbers(&batch.observations, place), numbers(&batch.actions, place));
+                let mu = mean(gain, s);
+                for (index, score) in scores.iter_mut().enumerate() {
+                    *score += (a[index / 2] - mu[index / 2]) / VARIANCE * s[index % 2];
+                }
+                up_to += log_ratio(place);
+                let ratio = if rule.ratio == RatioScope::PerStep { up_to } else { whole };
+                for (sum, score) in total.iter_mut().zip(scores) {
+                    *sum += weight(ratio) * discount * batch.rewards[place] * score;
+                }
+                discount *= rule.discount;
+            }
+        }
+    }
+    total.map(|sum| sum / count)
+}
+
+/// A large batch and two small ones at three policies, against equations (19) to (22): the second small batch tells whose
+/// reference is the snapshot and whose the previous iteration.
+#[test]
+fn two_small_batches_follow_the_equations() {
+    const NEXT: [f64; 4] = [-0.5, 0.15, 0.1, -0.375];
+    let mut sampler = Plans::new();
+    for ratio in [RatioScope::PerStep, RatioScope::Trajectory] {
+        for rule in rules(ratio, 6).into_iter().map(|rule| VarianceReduction { discount: 0.9, ..rule }) {
+            let mut algorithm = algorithm(rule);
+            let compare =
+                |algorithm: &mut VarianceReduced, at, fresh: &[Trajectories], expected: [f64; 4]| {
+                    let found =
+                        host(&algorithm.estimate(&policy(at), fresh, &mut Phases::default()).gradient);
+                    let scale = expected.iter().fold(0.0_f64, |most, value| most.max(value.abs()));
+                    for (found, expected) in found.iter().zip(expected) {
+                        assert!((found - expected).abs() < 1e-5 * scale, "{rule:?}: {found} {expected}");
+                    }
+                };
+            let plan = algorithm.plan(0);
+            let large = sampler.sample(&plan, REFERENCE, 0);
+            let mut kept = weighted_gradient(&large, REFERENCE, [REFERENCE; 2], &rule, |_| 1.0);
+            compare(&mut algorithm, REFERENCE, &large, kept);
+            let (mut reference, mut iteration) = (REFERENCE, 0);
+            for current in [CURRENT, NEXT] {
+                let (next, plan) = small_iteration(&mut algorithm, iteration);
+                iteration = next;
+                let fresh = sampler.sample(&plan, current, iteration);
+                let pair = [reference, current];
+                let gradient =
+                    |gain, weight: &dyn Fn(f64) -> f64| weighted_gradient(&fresh, gain, pair, &rule, weight);
+                let share = |beta: f64, ratio: f64| 1.0 / (1.0 - beta + beta * ratio.exp());
+                let (scale, [of_current, of_reference]) = match rule.correction {
+                    CorrectionRule::Defensive(beta) => (
+                        1.0,
+                        [
+                            gradient(current, &|ratio| share(beta, ratio)),
+                            gradient(reference, &|ratio| ratio.exp() * share(beta, ratio)),
+                        ],
+                    ),
+                    correction => {
+                        let scale = match correction {
+                            CorrectionRule::Momentum(momentum) => 1.0 - momentum,
+                            _ => 1.0,
+                        };
+                        (scale, [gradient(current, &|_| 1.0), gradient(reference, &f64::exp)])
+                    }
+                };
+                let expected = std::array::from_fn(|index| {
+                    of_current[index] + scale * (kept[index] - of_reference[index])
+                });
+                compare(&mut algorithm, current, &fresh, expected);
+                if rule.correction != CorrectionRule::Snapshot {
+                    (reference, kept) = (current, expected);
+                }
+            }
+        }
+    }
+}

@@ -114,6 +114,8 @@ fn a_run_in_two_parts_is_the_run_in_one() {
         "--set optimizer.name=constant --set optimizer.learning_rate=1e-5 --set algorithm.name=gpomdp --set algorithm.baseline=none",
         "--set algorithm.name=miw --set algorithm.window=3",
         "--set algorithm.divergence=sample --set algorithm.exponent=-0.5 --set evaluation.interval=0",
+        "--set algorithm.name=storm-pg --set algorithm.snapshot_size=20 --set algorithm.batch_size=5",
+        "--set algorithm.name=def-pg --set algorithm.snapshot_size=20 --set algorithm.batch_size=6",
     ]
     .into_iter()
     .enumerate()
