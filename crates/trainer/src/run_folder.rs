@@ -52,6 +52,12 @@ pub enum RunFolderError {
     },
 }
 
+/// The file of a policy that is named by itself or by the folder of its run.
+pub fn policy_file(path: &Path) -> PathBuf {
+    let folder = if path.is_dir() { RunFolder::open(path).ok() } else { None };
+    folder.map_or_else(|| path.to_owned(), |folder| folder.policy_to_take())
+}
+
 /// Whether the system refused for want of room, or because nothing can be written there: no other input would help.
 pub fn is_exhausted(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
@@ -239,6 +245,12 @@ impl RunFolder {
     /// The last policy.
     pub fn policy(&self) -> PathBuf {
         self.path.join("policy.safetensors")
+    }
+
+    /// The best policy's file, or the last one's where there is no best.
+    pub fn policy_to_take(&self) -> PathBuf {
+        let best = self.best_policy();
+        if best.is_file() { best } else { self.policy() }
     }
 
     /// The best policy by evaluation.

@@ -12,14 +12,15 @@ use policy_nets::tensor_file::{self, StoredFloat, TensorFile};
 use trainer::config::{EXPONENTS, is_exponent};
 use trainer::device::{self, DeviceChoice};
 use trainer::logged::{LoggedEstimate, LoggedOptions, LoggedTrajectories, LoggedWeights, estimate};
+use trainer::run_folder::policy_file;
 
 use super::{Failure, Outcome, print_line, print_message};
 
 /// Options of `rtpg estimate`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Policy file of the target policy
-    #[arg(long, value_name = "P.safetensors")]
+    /// Policy file of the target policy, or the folder of a run, whose best one is taken
+    #[arg(long, value_name = "RUN_OR_POLICY")]
     policy: PathBuf,
     /// Trajectory file (docs/formats.md)
     #[arg(long, value_name = "T.safetensors")]
@@ -163,7 +164,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         }
     }
     arguments.out.as_deref().map_or(Ok(()), check_target)?;
-    let policy = PolicyState::load(&arguments.policy).map_err(Failure::input)?;
+    let policy = PolicyState::load(&policy_file(&arguments.policy)).map_err(Failure::input)?;
     let logged = LoggedTrajectories::load(&arguments.trajectories).map_err(Failure::input)?;
     let options = LoggedOptions {
         weights: weights(arguments, policy.flat_parameters().len())?,

@@ -29,7 +29,7 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     episodes: u32,
     /// Key of the episodes' random draws
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
     seed: u64,
     /// Sample actions instead of taking their means
     #[arg(long)]
@@ -220,8 +220,7 @@ fn subject(arguments: &Arguments) -> Result<Subject, Failure> {
     if path.is_dir() {
         let folder = RunFolder::open(path).map_err(Failure::input)?;
         let config = recorded(&folder.config()).map_err(Failure::input)?;
-        let best = folder.best_policy();
-        let file = if arguments.last || !best.is_file() { folder.policy() } else { best };
+        let file = if arguments.last { folder.policy() } else { folder.policy_to_take() };
         return Ok(Subject {
             path: file,
             environment: arguments.environment.clone().unwrap_or(config.environment.name),

@@ -20,6 +20,13 @@ pub(crate) struct Arguments {
 /// Draws every run's learning curve.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     for path in &arguments.runs {
+        if path.join("study.toml").is_file() {
+            return Err(Failure::input(anyhow::anyhow!(
+                "{} is the folder of a study, whose figures the same `rtpg study` draws again; its runs are in {}",
+                path.display(),
+                path.join("runs").display()
+            )));
+        }
         let folder = RunFolder::open(path).map_err(Failure::input)?;
         let config = recorded(&folder.config()).map_err(Failure::input)?;
         let drawn = draw_learning_curve(&folder, &config).map_err(|error| match error {

@@ -31,6 +31,9 @@ pub(crate) struct Arguments {
     /// Folder of the results; an unfinished study goes on there [default: studies/NAME]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Print the study's TOML and make nothing, as a start for one's own
+    #[arg(long)]
+    print: bool,
     /// Override a key of the study, such as budget=2000 or settings.policy.variance=0.1; may be given several times
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -59,6 +62,17 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let mut overrides = arguments.set.clone();
     overrides.extend(arguments.runs.map(|runs| format!("runs={runs}")));
     let (name, definition) = studies::load(&arguments.study, &overrides).map_err(failure)?;
+    if arguments.print {
+        // Of a built-in one as it is, with its comments.
+        let text =
+            studies::built_in().iter().find(|study| overrides.is_empty() && study.name == arguments.study);
+        let text = match text {
+            Some(study) => study.text.to_owned(),
+            None => toml::to_string(&definition).map_err(Failure::run)?,
+        };
+        print_line(text.trim_end());
+        return Ok(());
+    }
     let plan = Plan::new(&name, &definition).map_err(failure)?;
     if definition.kind == Kind::Gradient && !arguments.only.is_empty() {
         return Err(Failure::input(anyhow::anyhow!(

@@ -23,13 +23,13 @@ pub(crate) struct Arguments {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Key of every random draw
-    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(..1 << 63))]
+    #[arg(long, value_name = "S", allow_negative_numbers = true, value_parser = clap::value_parser!(u64).range(..1 << 63))]
     seed: Option<u64>,
     /// auto, cpu, gpu, gpu:N, or a backend by name
     #[arg(long, value_name = "DEVICE")]
     device: Option<DeviceChoice>,
     /// Worker threads; 0 takes one for each processor; results do not depend on it
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     threads: Option<usize>,
     /// Folder of the run [default: runs/CONFIG-seedS, numbered when it exists]
     #[arg(long, value_name = "DIR")]

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use policy_nets::files::read_regular;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use super::error::nearest;
@@ -282,7 +282,7 @@ fn deserialize(table: Table, places: &Places) -> Result<Config, ConfigError> {
             return Err(ConfigError::Type { place: places.of(key), key: key.to_owned(), reason });
         }
     }
-    let plain: Plain = from_table(table, Parent::TOP, places)?;
+    let plain: Plain = from_table(table, Parent::TOP, places).map_err(with_table)?;
     Ok(Config {
         seed: plain.seed,
         iterations: plain.iterations,
@@ -297,6 +297,25 @@ fn deserialize(table: Table, places: &Places) -> Result<Config, ConfigError> {
         evaluation: plain.evaluation,
         checkpoint: plain.checkpoint,
     })
+}
+
+/// Suggests the table that has the key, for one that stands outside of it.
+fn with_table(error: ConfigError) -> ConfigError {
+    let ConfigError::UnknownKey { place, key, nearest, known, of } = error else { return error };
+    fn keys<T: Serialize>(value: T) -> Vec<String> {
+        Table::try_from(value).map(|table| table.keys().cloned().collect()).unwrap_or_default()
+    }
+    let tables = [
+        ("environment", vec!["name".to_owned(), "horizon".to_owned()]),
+        ("policy", [keys(PolicyConfig::default()), vec!["start".to_owned()]].concat()),
+        ("algorithm", AlgorithmConfig::all().map(keys).concat()),
+        ("optimizer", OptimizerConfig::all().map(keys).concat()),
+        ("evaluation", keys(EvaluationConfig::default())),
+        ("checkpoint", keys(CheckpointConfig::default())),
+    ];
+    let owner =
+        tables.iter().find(|(_, keys)| keys.contains(&key)).map(|(table, _)| format!("{table}.{key}"));
+    ConfigError::UnknownKey { place, nearest: owner.or(nearest), key, known, of }
 }
 
 fn algorithm(mut table: Table, places: &Places) -> Result<AlgorithmConfig, ConfigError> {
@@ -471,6 +490,10 @@ mod tests {
         assert!(message.contains("did you mean `algorithm.window`?"), "{message}");
         let message = refused(&["itertions=3"]);
         assert!(message.contains("did you mean `iterations`?"), "{message}");
+        for (key, owner) in [("learning_rate", "optimizer"), ("window", "algorithm"), ("start", "policy")] {
+            let message = refused(&[&format!("{key}=1")]);
+            assert!(message.contains(&format!("did you mean `{owner}.{key}`?")), "{message}");
+        }
         let message = refused(&["algorithm.name=rtpg"]);
         assert!(message.contains("did you mean `rt-pg`?"), "{message}");
         let message = refused(&["algorithm.name=gpomdp", "algorithm.lambda=0.5"]);

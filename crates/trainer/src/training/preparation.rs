@@ -9,6 +9,7 @@ use crate::config::{Config, KernelChoice};
 use crate::device::SelectedDevice;
 use crate::device_roll_out::DeviceRollOut;
 use crate::memory::{MemoryNeed, available};
+use crate::run_folder::policy_file;
 use crate::trajectories::BatchShape;
 
 /// The kernel that rolls out the run's batches; one log line says why when there is none on a device that could run it.
@@ -76,15 +77,16 @@ pub(super) fn check_memory(
 }
 
 impl Trainer {
-    /// Puts the mean network of the file that `policy.start` names, where it names one, in the place of the drawn one; and its
-    /// normaliser, where it has one. For a run that begins: one that goes on has its policy in the checkpoint.
+    /// Puts the mean network of the file that `policy.start` names, or of the best policy of the run that it names, in the place of
+    /// the drawn one, where it names one; and its normaliser, where it has one. For a run that begins: one that goes on has its policy in the checkpoint.
     ///
     /// # Errors
     /// A file that is not a policy's, or whose network or standardisation is not that of the configuration.
     pub fn load_start(&mut self) -> Result<(), TrainError> {
         let Some(path) = &self.config.policy.start else { return Ok(()) };
-        let start =
-            PolicyState::load(path).map_err(|error| TrainError::Options(format!("policy.start: {error}")))?;
+        let path = policy_file(path);
+        let start = PolicyState::load(&path)
+            .map_err(|error| TrainError::Options(format!("policy.start: {error}")))?;
         let refuse =
             |reason: String| Err(TrainError::Options(format!("policy.start: {} {reason}", path.display())));
         let (found, expected) = (&start.architecture, &self.state.architecture);
@@ -122,7 +124,7 @@ impl Trainer {
         self.state.mean_parameters =
             start.mean_parameters.iter().map(|value| f64::from(*value as f32)).collect();
         // The recorded configuration repeats the run from any folder.
-        self.config.policy.start = Some(std::path::absolute(path)?);
+        self.config.policy.start = Some(std::path::absolute(&path)?);
         self.policy = GaussianPolicy::from_state(&self.state, &self.policy.parameters().device());
         Ok(())
     }

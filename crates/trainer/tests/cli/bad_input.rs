@@ -103,6 +103,7 @@ fn arguments() {
             ("train --device gpu:99 --out run", &["device `gpu:99` is not there", "rtpg devices"]),
             ("train --set device=tpu", &["key `device`", "unknown device `tpu`"]),
             ("train --seed x", &["--seed", "invalid digit"]),
+            ("train --seed -1", &["'-1' for '--seed", "invalid digit"]),
             ("train --force", &["--out"]),
             ("train --resume run --out other", &["--resume", "--out"]),
             ("trian", &["trian", "train"]),

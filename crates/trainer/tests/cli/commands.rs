@@ -167,6 +167,7 @@ fn recorded_trajectories_can_be_estimated_from() {
     let weights = tensors::read(&session.path("estimate.safetensors"), "weights");
     assert_eq!(weights.len(), 5);
     assert!(weights.iter().all(|weight| (weight - 0.2).abs() < 1e-6), "{weights:?}");
+    session.succeed("estimate --policy run --trajectories t.safetensors");
     let error = session.refused(&record.replace("t.safetensors", "run/policy.safetensors"));
     assert!(error.contains("there is something that is no recording of trajectories"), "{error}");
 }

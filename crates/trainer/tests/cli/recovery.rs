@@ -350,6 +350,9 @@ fn a_run_starts_from_the_policy_of_a_file() {
                    --set policy.initialization=xavier-uniform";
     session.run_lqr("first", network);
     let start = "--set policy.start=first/policy.safetensors";
+    session.run_lqr("of-the-best", &format!("{network} --set policy.start=first"));
+    let config = std::fs::read_to_string(session.path("of-the-best/config.toml")).unwrap();
+    assert!(config.contains("first/policy-best.safetensors\"\n"), "{config}");
     session.run_lqr("second", &format!("{network} {start} --set optimizer.learning_rate=1e-12"));
     let policy = |run: &str| PolicyState::load(&session.path(run).join("policy.safetensors")).unwrap();
     let (first, second) = (policy("first"), policy("second"));

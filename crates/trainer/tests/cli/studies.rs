@@ -81,6 +81,8 @@ fn the_documented_example_leaves_everything_and_is_never_made_twice() {
         fewer.contains("2 more runs in studies/mine/runs are not counted: --runs counts more"),
         "{fewer}"
     );
+    let drawn = session.refused("plot studies/mine");
+    assert!(drawn.contains("studies/mine is the folder of a study, whose figures"), "{drawn}");
     let more = session.refused(&command.replace("budget=60", "budget=80"));
     assert!(more.contains("another study (they differ in budget)"), "{more}");
 }
@@ -254,6 +256,19 @@ fn recorded(study: &Path) -> bool {
     runs.flatten().any(|run| {
         std::fs::read_to_string(run.path().join("metrics.csv")).is_ok_and(|text| text.lines().count() > 2)
     })
+}
+
+#[test]
+fn a_printed_study_is_one() {
+    let session = Session::new();
+    let printed = session.succeed("study cartpole-window --print");
+    assert!(printed.starts_with("# "), "{printed}");
+    session.write("copy.toml", &printed);
+    let resolved = session.succeed("study copy.toml --print --set budget=200");
+    assert!(resolved.contains("budget = 200\n"), "{resolved}");
+    session.write("resolved.toml", &resolved);
+    assert_eq!(session.succeed("study resolved.toml --print"), resolved);
+    assert!(!session.path("studies").exists());
 }
 
 #[test]
