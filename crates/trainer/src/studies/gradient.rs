@@ -10,6 +10,7 @@
 //! bias, so that the latter is unbiased and may come out below zero.
 
 mod measurement;
+mod path;
 mod samples;
 
 use std::sync::Mutex;
@@ -120,3 +121,6 @@ pub fn trajectories(name: &str, definition: &Definition) -> Result<u64, StudyErr
     }
     Ok(total)
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@ use environments::registry;
 use policy_nets::files::write_atomically;
 use policy_nets::{GaussianPolicy, PolicyState};
 
+use super::path::hash_of;
 use super::{Definition, Event, Samples, StudyError, StudyFolder, Truth};
 use crate::algorithms;
 use crate::config::{AlgorithmConfig, Config, OnPolicyConfig};
@@ -209,7 +210,8 @@ impl<'a> Frozen<'a> {
         let mut complete = self.config.clone();
         complete.algorithm = config.clone();
         let toml = complete.to_toml().replacen("bad_batches = \"stop\"\n", "", 1);
-        let key = format!("{toml}\nlength {length}\ncount {count}\nseed {first_seed}");
+        let path = hash_of(self.last(length));
+        let key = format!("{toml}\nlength {length}\ncount {count}\nseed {first_seed}\npath {path}");
         let environment = slug(&self.definition.environments[self.environment]);
         let hash = sha256(key.as_bytes());
         let path = folder.file("runs").join(format!("{}-{environment}-{}.csv", slug(label), &hash[..8]));
@@ -241,6 +243,11 @@ impl<'a> Frozen<'a> {
         Ok(Some(estimates))
     }
 
+    /// The last `length` parameters.
+    fn last(&self, length: usize) -> &[PolicyState] {
+        &self.path[self.path.len().saturating_sub(length)..]
+    }
+
     fn failed(&self, label: &str, source: TrainError) -> StudyError {
         StudyError::Run { run: format!("study {}, `{label}`", self.name), source: Box::new(source) }
     }
@@ -259,7 +266,7 @@ impl<'a> Frozen<'a> {
             observation_size: self.entry.observation_size,
             action_size: self.entry.action_size,
         };
-        let states = &self.path[self.path.len().saturating_sub(length)..];
+        let states = self.last(length);
         let device = &self.device.device;
         let mut algorithm = algorithms::make(config, &states[0], shape, streams, &self.device, threads);
         let mut phases = Phases::default();
