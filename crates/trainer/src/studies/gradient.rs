@@ -11,10 +11,11 @@
 
 mod measurement;
 mod path;
+mod repetitions;
+mod rows;
 mod samples;
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicBool;
 
 pub use measurement::{Measurement, report};
 
@@ -49,9 +50,10 @@ pub struct Truth {
     pub variance: Vec<f64>,
 }
 
-/// Takes every algorithm's estimates, `jobs` algorithms at a time; those that are there already are read.
+/// Takes the estimates of the true gradient and of every algorithm, `jobs` at a time; those that are there already are read.
+/// How many threads take them, and in how many calls, changes none.
 ///
-/// Returns `None` when `stop` turned true before the end.
+/// Returns `None` when `stop` turned true before the end; what was taken by then is kept, as it is at an error.
 ///
 /// # Errors
 /// Unknown algorithms and options, failing roll-outs, what the file system refuses.
@@ -65,39 +67,10 @@ pub fn measure(
 ) -> Result<Option<Vec<Samples>>, StudyError> {
     let mut all = vec![];
     for environment in 0..definition.environments.len() {
-        let Some(frozen) = Frozen::new(name, definition, environment, stop)? else { return Ok(None) };
-        let Some(truth) = frozen.truth(folder, stop, observe)? else { return Ok(None) };
-        let next = AtomicUsize::new(0);
-        let collected = Mutex::new(vec![]);
-        let work = || {
-            loop {
-                let entry = next.fetch_add(1, Ordering::Relaxed);
-                if entry >= definition.algorithm.len() || stop.load(Ordering::Relaxed) {
-                    return;
-                }
-                let samples = frozen.samples(entry, &truth, folder, stop, observe);
-                if samples.is_err() {
-                    stop.store(true, Ordering::Relaxed);
-                }
-                if let Ok(mut collected) = collected.lock() {
-                    collected.push(samples);
-                }
-            }
-        };
-        std::thread::scope(|scope| {
-            for _ in 0..jobs.clamp(1, definition.algorithm.len()) {
-                scope.spawn(work);
-            }
-        });
-        // An error first: the stop that it caused is none of the user's.
-        let collected = collected.into_inner().unwrap_or_default();
-        let collected = collected.into_iter().collect::<Result<Vec<_>, _>>()?;
-        let mut found: Vec<_> = collected.into_iter().flatten().collect();
-        if found.len() < definition.algorithm.len() {
-            return Ok(None);
-        }
-        found.sort_by_key(|samples: &Samples| samples.entry);
-        all.extend(found);
+        let frozen = Frozen::new(name, definition, environment, folder, stop)?;
+        let Some(frozen) = frozen else { return Ok(None) };
+        let Some(samples) = frozen.samples(jobs, stop, observe)? else { return Ok(None) };
+        all.extend(samples);
     }
     Ok(Some(all))
 }

@@ -203,6 +203,47 @@ fn an_interrupted_study_goes_on_also_in_processes_of_their_own() {
     assert_eq!(returns("apart"), returns("together"));
 }
 
+/// Rows of the estimates of a gradient study whose files begin with `label`; without a file, none.
+#[cfg(unix)]
+fn estimates(study: &Path, label: &str) -> usize {
+    let Ok(runs) = std::fs::read_dir(study.join("runs")) else { return 0 };
+    let mut files = runs.flatten().map(|file| file.path());
+    let of_label = |path: &std::path::PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with(label);
+    let text = files.find(of_label).and_then(|path| std::fs::read_to_string(path).ok());
+    text.map_or(0, |text| text.lines().filter(|line| !line.starts_with('#')).count())
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_gradient_study_goes_on_with_the_estimates_that_it_has() {
+    let session = Session::new();
+    session.write("estimates.toml", &examples()[1]);
+    let command = "study estimates.toml --set frozen.iterations=10 --set frozen.reference_size=2000 \
+                   --set settings.environment.horizon=50 --jobs 1";
+    let long = format!("{command} --runs 100000 --out halves");
+    let mut child = session.command(&long).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let begin = Instant::now();
+    while estimates(&session.path("halves"), "truth") < 4 {
+        assert!(child.try_wait().unwrap().is_none(), "the study ended too early");
+        assert!(begin.elapsed() < Duration::from_mins(1), "nothing happened for a minute");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    std::thread::sleep(Duration::from_millis(200));
+    let interrupted = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(interrupted.unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let kept = estimates(&session.path("halves"), "rt-pg");
+    assert!(kept > 0);
+    // Seven more than those.
+    let runs = kept + 7;
+    session.succeed(&format!("{command} --runs {runs} --out halves"));
+    assert_eq!(estimates(&session.path("halves"), "rt-pg"), runs);
+    session.succeed(&format!("{command} --runs {runs} --out whole"));
+    for file in ["summary.csv", "components.csv", "summary.md"] {
+        assert_eq!(read(&session, &format!("halves/{file}")), read(&session, &format!("whole/{file}")));
+    }
+}
+
 /// The study decides what a run is, not what stands in the run's folder.
 #[test]
 fn a_run_in_a_process_of_its_own_goes_on_with_the_studys_configuration() {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use rand::Rng;
 use serde::Serialize;
 
-use super::Samples;
+use super::{Samples, Truth};
 use crate::figures::{Bar, ThresholdBars};
 use crate::random::{Purpose, Streams};
 use crate::statistics::{Aggregate, Bootstrap, Estimate, Scores, bootstrap_interval};
@@ -29,7 +29,7 @@ pub struct Measurement {
 }
 
 /// The mean of the rows.
-pub(super) fn mean_vector(rows: &[Vec<f64>]) -> Vec<f64> {
+fn mean_vector(rows: &[Vec<f64>]) -> Vec<f64> {
     let mut sum = vec![0.0; rows.first().map_or(0, Vec::len)];
     for row in rows {
         sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
@@ -38,7 +38,7 @@ pub(super) fn mean_vector(rows: &[Vec<f64>]) -> Vec<f64> {
 }
 
 /// The variance of the rows around their mean, divisor `n - 1`.
-pub(super) fn variance_vector(rows: &[Vec<f64>], mean: &[f64]) -> Vec<f64> {
+fn variance_vector(rows: &[Vec<f64>], mean: &[f64]) -> Vec<f64> {
     let mut squares = vec![0.0; mean.len()];
     for row in rows {
         squares.iter_mut().zip(row.iter().zip(mean)).for_each(|(sum, (value, mean))| {
@@ -50,6 +50,18 @@ pub(super) fn variance_vector(rows: &[Vec<f64>], mean: &[f64]) -> Vec<f64> {
 
 fn squared_distance(left: &[f64], right: &[f64]) -> f64 {
     left.iter().zip(right).map(|(left, right)| (left - right).powi(2)).sum()
+}
+
+impl Truth {
+    /// The mean of estimates from trajectories of their own.
+    pub(super) fn new(parts: &[Vec<f64>]) -> Self {
+        let gradient = mean_vector(parts);
+        let variance = variance_vector(parts, &gradient);
+        Self {
+            gradient,
+            variance: variance.into_iter().map(|variance| variance / parts.len() as f64).collect(),
+        }
+    }
 }
 
 impl Measurement {

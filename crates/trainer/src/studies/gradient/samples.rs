@@ -1,13 +1,14 @@
-//! Taking and keeping gradient estimates.
+//! Gradient estimates at frozen parameters.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use environments::registry;
-use policy_nets::files::write_atomically;
 use policy_nets::{GaussianPolicy, PolicyState};
 
 use super::path::hash_of;
+use super::repetitions::{self, Task};
+use super::rows::RowFile;
 use super::{Definition, Event, Samples, StudyError, StudyFolder, Truth};
 use crate::algorithms;
 use crate::config::{AlgorithmConfig, Config, OnPolicyConfig};
@@ -17,7 +18,7 @@ use crate::random::Streams;
 use crate::sampler::Sampler;
 use crate::studies::Entry;
 use crate::studies::definition::REFERENCE_BATCH;
-use crate::studies::plan::{configuration, run_seed, sha256, slug};
+use crate::studies::plan::{configuration, hash, run_seed};
 use crate::threads::Threads;
 use crate::training::{TrainError, Trainer};
 use crate::trajectories::BatchShape;
@@ -30,6 +31,7 @@ pub(super) struct Frozen<'a> {
     name: &'a str,
     definition: &'a Definition,
     environment: usize,
+    folder: &'a StudyFolder,
     config: Config,
     entry: &'static registry::Entry,
     horizon: usize,
@@ -114,6 +116,7 @@ impl<'a> Frozen<'a> {
         name: &'a str,
         definition: &'a Definition,
         environment: usize,
+        folder: &'a StudyFolder,
         stop: &AtomicBool,
     ) -> Result<Option<Self>, StudyError> {
         let iterations = definition.frozen.as_ref().map_or(0, |frozen| frozen.iterations);
@@ -142,105 +145,79 @@ impl<'a> Frozen<'a> {
             }
             path.push_back(trainer.policy().clone());
         }
+        let path = path.into();
         let entry = registry::find(&config.environment.name).map_err(|error| run(error.into()))?;
         let horizon = config.environment.horizon.unwrap_or(entry.horizon);
-        let path = path.into();
-        Ok(Some(Self { name, definition, environment, config, entry, horizon, device, path }))
+        Ok(Some(Self { name, definition, environment, folder, config, entry, horizon, device, path }))
     }
 
-    /// The on-policy estimate from many trajectories; `None` when stopped.
-    pub(super) fn truth(
+    /// The true gradient and every algorithm's estimates, `jobs` at a time; `None` when stopped.
+    pub(super) fn samples(
         &self,
-        folder: &StudyFolder,
+        jobs: usize,
         stop: &AtomicBool,
         observe: &(dyn Fn(Event<'_>) + Sync),
-    ) -> Result<Option<Truth>, StudyError> {
+    ) -> Result<Option<Vec<Samples>>, StudyError> {
+        let mut tasks = vec![self.truth(observe)?];
+        for entry in 0..self.definition.algorithm.len() {
+            let (config, length) = algorithm(self.name, self.definition, self.environment, entry)?;
+            let label = &self.definition.algorithm[entry].label;
+            tasks.push(self.task(label, config, length, (0, self.definition.runs), observe)?);
+        }
+        for task in &tasks {
+            observe(Event::Found(u64::from(task.found()) * task.trajectories as u64));
+        }
+        let estimator = || {
+            let threads = Threads::one();
+            let mut sampler = Sampler::new(*self.entry, self.horizon, &threads);
+            move |task: &Task, repetition| self.estimate(task, repetition, &mut sampler, &threads)
+        };
+        repetitions::take(&tasks, jobs, estimator, stop, observe)?;
+        let mut tasks = tasks.into_iter();
+        let Some(parts) = tasks.next().and_then(Task::estimates) else { return Ok(None) };
+        let truth = Truth::new(&parts);
+        let samples = tasks.enumerate().map(|(entry, task)| {
+            let small = task.config.algorithm.variance_reduction().filter(|_| task.length > 1);
+            Some(Samples {
+                entry,
+                environment: self.environment,
+                fresh: small.map_or(task.config.algorithm.batch_size(), |reduction| reduction.batch_size),
+                used: task.trajectories,
+                estimates: task.estimates()?,
+                truth: truth.clone(),
+            })
+        });
+        Ok(samples.collect())
+    }
+
+    /// The parts of an on-policy estimate from many trajectories.
+    fn truth(&self, observe: &(dyn Fn(Event<'_>) + Sync)) -> Result<Task, StudyError> {
         let size = self.definition.frozen.as_ref().map_or(0, |frozen| frozen.reference_size);
         let discount = self.config.algorithm.discount();
         let batch_size = REFERENCE_BATCH.min(size / 2).max(1);
         let gpomdp = OnPolicyConfig { batch_size, discount, ..OnPolicyConfig::default() };
-        let config = AlgorithmConfig::Gpomdp(gpomdp);
         let parts = (size / batch_size) as u32;
-        let parts = self.repetitions("truth", &config, 1, parts, TRUTH_SEED, folder, stop, observe)?;
-        Ok(parts.map(|parts| {
-            let count = parts.len() as f64;
-            let gradient = super::measurement::mean_vector(&parts);
-            let variance = super::measurement::variance_vector(&parts, &gradient);
-            Truth { gradient, variance: variance.into_iter().map(|variance| variance / count).collect() }
-        }))
+        self.task("truth", AlgorithmConfig::Gpomdp(gpomdp), 1, (TRUTH_SEED, parts), observe)
     }
 
-    /// An algorithm's estimates; `None` when stopped.
-    pub(super) fn samples(
-        &self,
-        entry: usize,
-        truth: &Truth,
-        folder: &StudyFolder,
-        stop: &AtomicBool,
-        observe: &(dyn Fn(Event<'_>) + Sync),
-    ) -> Result<Option<Samples>, StudyError> {
-        let (config, length) = algorithm(self.name, self.definition, self.environment, entry)?;
-        let runs = self.definition.runs;
-        let label = &self.definition.algorithm[entry].label;
-        let estimates = self.repetitions(label, &config, length, runs, 0, folder, stop, observe)?;
-        let small = config.variance_reduction().filter(|_| length > 1);
-        let fresh = small.map_or(config.batch_size(), |reduction| reduction.batch_size);
-        Ok(estimates.map(|estimates| Samples {
-            entry,
-            environment: self.environment,
-            fresh,
-            used: trajectories(&config, length),
-            estimates,
-            truth: truth.clone(),
-        }))
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "private, and each is a different thing")]
-    fn repetitions(
+    /// So many estimates at the last of `length` parameters, with those that are there.
+    fn task(
         &self,
         label: &str,
-        config: &AlgorithmConfig,
+        algorithm: AlgorithmConfig,
         length: usize,
-        count: u32,
-        first_seed: u32,
-        folder: &StudyFolder,
-        stop: &AtomicBool,
+        (first_seed, count): (u32, u32),
         observe: &(dyn Fn(Event<'_>) + Sync),
-    ) -> Result<Option<Vec<Vec<f64>>>, StudyError> {
-        let mut complete = self.config.clone();
-        complete.algorithm = config.clone();
-        let toml = complete.to_toml().replacen("bad_batches = \"stop\"\n", "", 1);
-        let path = hash_of(self.last(length));
-        let key = format!("{toml}\nlength {length}\ncount {count}\nseed {first_seed}\npath {path}");
-        let environment = slug(&self.definition.environments[self.environment]);
-        let hash = sha256(key.as_bytes());
-        let path = folder.file("runs").join(format!("{}-{environment}-{}.csv", slug(label), &hash[..8]));
-        let trajectories = trajectories(config, length) as u64;
-        if path.is_file() {
-            match read(&path) {
-                Ok(estimates) if estimates.len() == count as usize => {
-                    observe(Event::Found(trajectories * u64::from(count)));
-                    return Ok(Some(estimates));
-                }
-                _ => observe(Event::Notice(&format!(
-                    "{} is damaged; its estimates are taken again",
-                    path.display()
-                ))),
-            }
-        }
-        let threads = Threads::new(1).map_err(|error| self.failed(label, error.into()))?;
-        let mut sampler = Sampler::new(*self.entry, self.horizon, &threads);
-        let mut estimates = vec![];
-        for repetition in 0..count {
-            if stop.load(Ordering::Relaxed) {
-                return Ok(None);
-            }
-            let seed = run_seed(self.definition.seed, first_seed + repetition);
-            estimates.push(self.estimate(&complete, length, Streams::new(seed), (&mut sampler, &threads))?);
-            observe(Event::Trajectories(trajectories));
-        }
-        write_atomically(&path, &encode(&estimates))?;
-        Ok(Some(estimates))
+    ) -> Result<Task, StudyError> {
+        let mut config = self.config.clone();
+        config.algorithm = algorithm;
+        let path = self.last(length);
+        let key = format!("{}\nlength {length}\nseed {first_seed}\npath {}", hash(&config), hash_of(path));
+        let file = RowFile::new(self.folder, label, &self.definition.environments[self.environment], &key);
+        let rows = file.read(path[0].parameter_count(), observe)?;
+        let name = format!("study {}, `{label}`", self.name);
+        let trajectories = trajectories(&config.algorithm, length);
+        Ok(Task::new((name, config), (length, trajectories), (first_seed, count), (file, rows)))
     }
 
     /// The last `length` parameters.
@@ -248,27 +225,24 @@ impl<'a> Frozen<'a> {
         &self.path[self.path.len().saturating_sub(length)..]
     }
 
-    fn failed(&self, label: &str, source: TrainError) -> StudyError {
-        StudyError::Run { run: format!("study {}, `{label}`", self.name), source: Box::new(source) }
-    }
-
-    /// One estimate at the last parameters, from batches at the last `length` of them.
+    /// One estimate at the last parameters, from batches at the last of them.
     fn estimate(
         &self,
-        config: &Config,
-        length: usize,
-        streams: Streams,
-        (sampler, threads): (&mut Sampler, &Threads),
+        task: &Task,
+        repetition: u32,
+        sampler: &mut Sampler,
+        threads: &Threads,
     ) -> Result<Vec<f64>, StudyError> {
+        let streams = Streams::new(run_seed(self.definition.seed, task.first_seed + repetition));
         let shape = BatchShape {
-            trajectories: config.algorithm.batch_size(),
+            trajectories: task.config.algorithm.batch_size(),
             horizon: self.horizon,
             observation_size: self.entry.observation_size,
             action_size: self.entry.action_size,
         };
-        let states = self.last(length);
+        let states = self.last(task.length);
         let device = &self.device.device;
-        let mut algorithm = algorithms::make(config, &states[0], shape, streams, &self.device, threads);
+        let mut algorithm = algorithms::make(&task.config, &states[0], shape, streams, &self.device, threads);
         let mut phases = Phases::default();
         let mut fresh = vec![];
         let mut gradient = None;
@@ -276,30 +250,11 @@ impl<'a> Frozen<'a> {
             let iteration = iteration as u32;
             let policy = GaussianPolicy::from_state(state, device);
             let plan = algorithm.plan(iteration);
-            sampler.sample(&plan, &policy, state, (streams, iteration), &mut fresh)?;
+            sampler
+                .sample(&plan, &policy, state, (streams, iteration), &mut fresh)
+                .map_err(|error| task.failed(error.into()))?;
             gradient = Some(algorithm.estimate(&policy, &fresh, &mut phases).gradient);
         }
         Ok(gradient.map(|gradient| gradient.to_data().iter::<f64>().collect()).unwrap_or_default())
     }
-}
-
-/// Estimates as CSV, below a first line with the hash of what follows.
-fn encode(estimates: &[Vec<f64>]) -> Vec<u8> {
-    let lines = estimates.iter().map(|estimate| {
-        let numbers: Vec<String> = estimate.iter().map(f64::to_string).collect();
-        numbers.join(",") + "\n"
-    });
-    let body: String = lines.collect();
-    format!("# sha256 {}\n{body}", sha256(body.as_bytes())).into_bytes()
-}
-
-/// What [`encode`] wrote.
-fn read(path: &std::path::Path) -> Result<Vec<Vec<f64>>, String> {
-    let text = fs_err::read_to_string(path).map_err(|error| error.to_string())?;
-    let (first, body) = text.split_once('\n').ok_or("empty")?;
-    if first != format!("# sha256 {}", sha256(body.as_bytes())) {
-        return Err("the hash differs".to_owned());
-    }
-    let number = |text: &str| text.parse::<f64>().map_err(|error| error.to_string());
-    body.lines().map(|line| line.split(',').map(number).collect()).collect()
 }

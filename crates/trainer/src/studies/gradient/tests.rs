@@ -1,7 +1,10 @@
 //! Gradient studies: what is kept and taken again, what is refused, and that threads change nothing.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use policy_nets::tensor_file::StoredFloat;
 
@@ -34,6 +37,9 @@ batch_size = 5
 window = 2
 "#;
 
+/// Trajectories of the truth's parts.
+const PART: u64 = 500;
+
 /// A study in a scratch folder.
 struct Scratch {
     folder: tempfile::TempDir,
@@ -44,6 +50,7 @@ struct Scratch {
 struct Measured {
     outcome: Result<Option<Vec<Samples>>, StudyError>,
     sampled: u64,
+    notices: Vec<String>,
 }
 
 impl Measured {
@@ -69,18 +76,26 @@ impl Scratch {
 
     /// Measures; `sample` is called with the trajectories that were sampled so far.
     fn measure(&self, out: &str, jobs: usize, stop: &AtomicBool, sample: impl Fn(u64) + Sync) -> Measured {
-        let sampled = AtomicU64::new(0);
-        let observe = |event: Event<'_>| {
-            if let Event::Trajectories(count) = event {
-                sample(sampled.fetch_add(count, Ordering::Relaxed) + count);
-            }
+        let (sampled, notices) = (AtomicU64::new(0), Mutex::new(vec![]));
+        let observe = |event: Event<'_>| match event {
+            Event::Trajectories(count) => sample(sampled.fetch_add(count, Ordering::Relaxed) + count),
+            Event::Notice(text) => notices.lock().unwrap().push(text.to_owned()),
+            _ => {}
         };
         let outcome = measure("small", &self.definition, &self.open(out), jobs, stop, &observe);
-        Measured { outcome, sampled: sampled.into_inner() }
+        Measured { outcome, sampled: sampled.into_inner(), notices: notices.into_inner().unwrap() }
     }
 
     fn complete(&self, out: &str) -> Measured {
         self.measure(out, 2, &AtomicBool::new(false), |_| ())
+    }
+
+    /// The file of the estimates with this label.
+    fn estimates(&self, out: &str, label: &str) -> PathBuf {
+        let files = std::fs::read_dir(self.path(out).join("runs")).unwrap();
+        let mut paths = files.map(|file| file.unwrap().path());
+        let of_label = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with(label);
+        paths.find(of_label).unwrap()
     }
 }
 
@@ -118,4 +133,116 @@ fn estimates_at_other_parameters_are_not_taken_for_these() {
     write("batch_size = 20", 0.0);
     let again = scratch.complete("out");
     assert_eq!((again.sampled, again.samples()), (0, first));
+}
+
+#[test]
+fn a_stopped_gradient_study_goes_on_where_it_stopped() {
+    let scratch = Scratch::new(SMALL);
+    let whole = scratch.complete("whole");
+    let total = 4 * PART + 6 * 5 + 6 * 10;
+    assert_eq!(whole.sampled, total);
+    for (jobs, until) in [(1, PART), (1, 3 * PART), (2, 3 * PART), (3, 2 * PART), (1, 4 * PART + 15)] {
+        let out = format!("{jobs}-{until}");
+        let stop = AtomicBool::new(false);
+        let event = |sampled| {
+            stop.fetch_or(sampled >= until, Ordering::Relaxed);
+        };
+        let stopped = scratch.measure(&out, jobs, &stop, event);
+        assert_eq!(stopped.outcome.unwrap(), None);
+        assert!(stopped.sampled >= until && (jobs > 1 || stopped.sampled == until));
+        let rest = scratch.complete(&out);
+        assert_eq!(rest.notices, [""; 0]);
+        assert_eq!(rest.sampled + stopped.sampled, total, "{out}");
+        assert_eq!(rest.samples(), scratch.complete("whole").samples());
+    }
+}
+
+#[test]
+fn an_error_keeps_the_estimates_before_it() {
+    let scratch = Scratch::new(SMALL);
+    let whole = scratch.complete("whole").samples();
+    let until = 4 * PART + 15;
+    let event = |sampled| assert!(sampled < until, "no more");
+    let failed = scratch.measure("out", 1, &AtomicBool::new(false), event);
+    let message = format!("{:#}", anyhow::Error::from(failed.outcome.unwrap_err()));
+    assert!(message.contains("study small, `GPOMDP`: ") && message.contains("no more"), "{message}");
+    let rest = scratch.complete("out");
+    assert_eq!(rest.sampled, 3 * 5 + 6 * 10);
+    assert_eq!(rest.samples(), whole);
+}
+
+#[test]
+fn more_repetitions_take_those_that_are_missing_and_fewer_take_none() {
+    let mut scratch = Scratch::new(SMALL);
+    scratch.complete("out").samples();
+    scratch.definition.runs = 9;
+    let more = scratch.complete("out");
+    assert_eq!(more.sampled, 3 * 5 + 3 * 10);
+    let more = more.samples();
+    assert_eq!(more, scratch.complete("whole").samples());
+    scratch.definition.runs = 4;
+    let fewer = scratch.complete("out");
+    assert_eq!(fewer.sampled, 0);
+    let fewer = fewer.samples();
+    assert_eq!(fewer, scratch.complete("few").samples());
+    assert_eq!(fewer[1].estimates[..], more[1].estimates[..4]);
+    scratch.definition.runs = 9;
+    assert_eq!(scratch.complete("out").sampled, 0);
+}
+
+#[test]
+fn damaged_and_foreign_estimates_are_taken_again_and_said_so() {
+    let scratch = Scratch::new(SMALL);
+    let whole = scratch.complete("out").samples();
+    let path = scratch.estimates("out", "gpomdp");
+    let good = std::fs::read(&path).unwrap();
+    let mut flipped = good.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    let foreign = std::fs::read(scratch.estimates("out", "rt-pg")).unwrap();
+    for bytes in [&good[..good.len() / 2], &flipped, &foreign, b"\xff\xfe,\n", b"", b"1,2\n3\n"] {
+        std::fs::write(&path, bytes).unwrap();
+        let again = scratch.complete("out");
+        assert_eq!(again.sampled, 6 * 5);
+        assert_eq!(again.notices.len(), 1, "{:?}", again.notices);
+        let expected = "it is made again";
+        assert!(again.notices[0].contains(expected), "{:?}", again.notices);
+        assert_eq!(again.samples(), whole);
+        assert_eq!(std::fs::read(&path).unwrap(), good);
+    }
+    #[cfg(unix)]
+    {
+        let elsewhere = scratch.path("elsewhere.csv");
+        std::fs::rename(&path, &elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
+        let again = scratch.complete("out");
+        assert!(again.notices[0].contains("symbolic link"), "{:?}", again.notices);
+        assert_eq!(again.samples(), whole);
+        assert!(!path.is_symlink() && std::fs::read(&elsewhere).unwrap() == good);
+    }
+    // Nothing is removed that may hold what others made.
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    let refused = scratch.complete("out");
+    assert_eq!(refused.sampled, 0);
+    let message = refused.outcome.unwrap_err().to_string();
+    assert!(message.contains("gpomdp-lqr-") && message.contains("it is not a regular file"), "{message}");
+}
+
+/// With one algorithm there is still work for two threads: the first to come waits for the other.
+#[test]
+fn repetitions_are_shared_among_threads_and_do_not_depend_on_their_number() {
+    let scratch = Scratch::new(SMALL);
+    let (seen, begin) = (Mutex::new(HashSet::new()), Instant::now());
+    let event = |_| {
+        let count = || seen.lock().unwrap().len();
+        seen.lock().unwrap().insert(std::thread::current().id());
+        while count() < 2 && begin.elapsed() < Duration::from_secs(20) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(count(), 2, "the truth is taken by one thread");
+    };
+    let shared = scratch.measure("shared", 2, &AtomicBool::new(false), event).samples();
+    let one = scratch.measure("one", 1, &AtomicBool::new(false), |_| ()).samples();
+    let many = scratch.measure("many", 5, &AtomicBool::new(false), |_| ()).samples();
+    assert!(shared == one && one == many);
 }
