@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use environments::registry;
 use policy_nets::{GaussianPolicy, PolicyState};
 
-use super::path::hash_of;
+use super::path::{hash_of, numbers, with_numbers};
 use super::repetitions::{self, Task};
 use super::rows::RowFile;
 use super::{Definition, Event, Samples, StudyError, StudyFolder, Truth};
@@ -111,13 +111,14 @@ pub(super) fn cost(name: &str, definition: &Definition, environment: usize) -> R
 }
 
 impl<'a> Frozen<'a> {
-    /// Trains, and keeps the parameters of the last iterations; `None` when stopped.
+    /// Reads the parameters of the last iterations, or trains and keeps them; `None` when stopped.
     pub(super) fn new(
         name: &'a str,
         definition: &'a Definition,
         environment: usize,
         folder: &'a StudyFolder,
         stop: &AtomicBool,
+        observe: &(dyn Fn(Event<'_>) + Sync),
     ) -> Result<Option<Self>, StudyError> {
         let iterations = definition.frozen.as_ref().map_or(0, |frozen| frozen.iterations);
         let place = format!("study {name}");
@@ -134,18 +135,26 @@ impl<'a> Frozen<'a> {
         }
         let mut trainer = Trainer::new(&config, &device).map_err(run)?;
         trainer.load_start().map_err(run)?;
-        let mut path = VecDeque::from([trainer.policy().clone()]);
-        for _ in 0..iterations {
-            if stop.load(Ordering::Relaxed) {
-                return Ok(None);
+        let start = trainer.policy().clone();
+        let key =
+            format!("{}\nkept {longest}\nstart {}", hash(&config), hash_of(std::slice::from_ref(&start)));
+        let file = RowFile::new(folder, "frozen", &definition.environments[environment], &key);
+        let mut path: VecDeque<_> = file.read(numbers(&start).len(), observe)?.into();
+        if path.is_empty() {
+            path.push_back(numbers(&start));
+            for _ in 0..iterations {
+                if stop.load(Ordering::Relaxed) {
+                    return Ok(None);
+                }
+                trainer.step().map_err(run)?;
+                if path.len() == longest {
+                    path.pop_front();
+                }
+                path.push_back(numbers(trainer.policy()));
             }
-            trainer.step().map_err(run)?;
-            if path.len() == longest {
-                path.pop_front();
-            }
-            path.push_back(trainer.policy().clone());
+            file.write(path.make_contiguous())?;
         }
-        let path = path.into();
+        let path = path.iter().map(|numbers| with_numbers(&start, numbers)).collect();
         let entry = registry::find(&config.environment.name).map_err(|error| run(error.into()))?;
         let horizon = config.environment.horizon.unwrap_or(entry.horizon);
         Ok(Some(Self { name, definition, environment, folder, config, entry, horizon, device, path }))

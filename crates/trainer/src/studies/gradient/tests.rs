@@ -246,3 +246,34 @@ fn repetitions_are_shared_among_threads_and_do_not_depend_on_their_number() {
     let many = scratch.measure("many", 5, &AtomicBool::new(false), |_| ()).samples();
     assert!(shared == one && one == many);
 }
+
+/// A stop ends the training of frozen parameters at once; where nothing is trained, there is nothing to stop.
+#[test]
+fn a_finished_study_trains_nothing() {
+    let scratch = Scratch::new(SMALL);
+    let stop = AtomicBool::new(true);
+    assert_eq!(scratch.measure("out", 1, &stop, |_| ()).outcome.unwrap(), None);
+    let whole = scratch.complete("out").samples();
+    assert_eq!(scratch.measure("out", 1, &stop, |_| ()).samples(), whole);
+    // Damaged parameters are made again, with the estimates that are there.
+    let path = scratch.estimates("out", "frozen");
+    std::fs::write(&path, "1,2,3\n").unwrap();
+    let again = scratch.complete("out");
+    assert_eq!((again.sampled, again.notices.len()), (0, 1));
+    assert_eq!(again.samples(), whole);
+}
+
+/// Observations' moments are part of a frozen policy, and come back from its file to the bit.
+#[test]
+fn frozen_normalizers_are_kept() {
+    let text =
+        SMALL.replace("[settings.env", "[settings.policy]\nnormalize_observations = true\n[settings.env");
+    let mut scratch = Scratch::new(&text);
+    let whole = scratch.complete("out").samples();
+    scratch.definition.runs = 8;
+    let more = scratch.complete("out");
+    assert_eq!(more.sampled, 2 * 5 + 2 * 10);
+    let more = more.samples();
+    assert_eq!(more[0].estimates[..6], whole[0].estimates[..]);
+    assert_eq!(more, scratch.complete("whole").samples());
+}
