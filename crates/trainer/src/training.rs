@@ -12,6 +12,7 @@ use policy_nets::{GaussianPolicy, Normalizer, PolicyState};
 
 pub use self::error::TrainError;
 use self::error::{in_evaluation, in_iteration};
+pub(crate) use self::preparation::check_options;
 #[cfg(test)]
 pub(crate) use self::preparation::preset_policy;
 use self::preparation::{check_memory, device_roll_out};
@@ -83,13 +84,7 @@ impl Trainer {
         device: &SelectedDevice,
     ) -> Result<Self, TrainError> {
         let horizon = config.environment.horizon.unwrap_or(entry.horizon);
-        if config.policy.normalize_observations && config.algorithm.evaluates_earlier_policies() {
-            return Err(TrainError::Options(format!(
-                "policy.normalize_observations = true does not go with algorithm `{}`, which evaluates earlier \
-                 policies whose normalizers are gone; set it to false",
-                config.algorithm.name()
-            )));
-        }
+        check_options(config)?;
         let threads = Threads::new(config.threads)?;
         let streams = Streams::new(config.seed);
         let architecture = config.policy.architecture(entry.observation_size, entry.action_size);

@@ -12,6 +12,21 @@ use crate::memory::{MemoryNeed, available};
 use crate::run_folder::policy_file;
 use crate::trajectories::BatchShape;
 
+/// Refuses options that do not go together, before an algorithm is made from them.
+///
+/// # Errors
+/// [`TrainError::Options`].
+pub(crate) fn check_options(config: &Config) -> Result<(), TrainError> {
+    if config.policy.normalize_observations && config.algorithm.evaluates_earlier_policies() {
+        return Err(TrainError::Options(format!(
+            "policy.normalize_observations = true does not go with algorithm `{}`, which evaluates earlier policies \
+             whose normalizers are gone; set it to false",
+            config.algorithm.name()
+        )));
+    }
+    Ok(())
+}
+
 /// The kernel that rolls out the run's batches; one log line says why when there is none on a device that could run it.
 pub(super) fn device_roll_out(
     config: &Config,

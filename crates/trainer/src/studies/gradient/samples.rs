@@ -20,7 +20,7 @@ use crate::studies::Entry;
 use crate::studies::definition::REFERENCE_BATCH;
 use crate::studies::plan::{configuration, hash, run_seed};
 use crate::threads::Threads;
-use crate::training::{TrainError, Trainer};
+use crate::training::{TrainError, Trainer, check_options};
 use crate::trajectories::BatchShape;
 
 /// Number of the first seed of the true gradient; those of repetitions begin at 0.
@@ -48,8 +48,10 @@ fn algorithm(
     entry: usize,
 ) -> Result<(AlgorithmConfig, usize), StudyError> {
     let place = format!("study {name}");
-    let config = configuration(&place, definition, environment, Some(entry), definition.seed, 1)?.algorithm;
     let Entry { label, age, .. } = &definition.algorithm[entry];
+    let config = configuration(&place, definition, environment, Some(entry), definition.seed, 1)?;
+    check_options(&config).map_err(|error| failed(name, label, error))?;
+    let config = config.algorithm;
     let iterations = definition.frozen.as_ref().map_or(0, |frozen| frozen.iterations);
     let refuse = |reason: String| {
         let place = format!("{place}, algorithm `{label}`");
@@ -89,6 +91,10 @@ fn algorithm(
         }
         age => Ok((config.with_one_snapshot(), age as usize + 1)),
     }
+}
+
+fn failed(name: &str, label: &str, source: TrainError) -> StudyError {
+    StudyError::Run { run: format!("study {name}, `{label}`"), source: Box::new(source) }
 }
 
 /// Trajectories behind an estimate: one batch for each of the last `length` parameters, the first of a variance-reduced

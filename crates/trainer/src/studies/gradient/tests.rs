@@ -105,6 +105,26 @@ fn read(folder: &Path, text: &str) -> Result<Definition, StudyError> {
     Ok(load(path.to_str().unwrap(), &[])?.1)
 }
 
+#[test]
+fn observations_whose_moments_are_gone_are_refused() {
+    for (name, size) in [("bh", "window = 2"), ("svrpg", "snapshot_size = 10"), ("def-pg", "")] {
+        let text = format!("{SMALL}\n[[algorithm]]\nlabel = \"third\"\nname = \"{name}\"\n{size}\n");
+        let plain = Scratch::new(&text);
+        assert!(trajectories("small", &plain.definition).is_ok());
+        let text =
+            text.replace("[settings.env", "[settings.policy]\nnormalize_observations = true\n[settings.env");
+        let scratch = Scratch::new(&text);
+        let error = trajectories("small", &scratch.definition).unwrap_err();
+        assert!(error.is_input());
+        let message = format!("{:#}", anyhow::Error::from(error));
+        assert!(
+            message.starts_with("study small, `third`: policy.normalize_observations = true"),
+            "{message}"
+        );
+        assert!(message.contains(&format!("does not go with algorithm `{name}`")), "{message}");
+    }
+}
+
 /// What produced the frozen parameters is part of what an estimate is.
 #[test]
 fn estimates_at_other_parameters_are_not_taken_for_these() {
