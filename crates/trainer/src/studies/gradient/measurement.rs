@@ -9,6 +9,7 @@ use super::{Samples, Truth};
 use crate::figures::{Bar, ThresholdBars};
 use crate::random::{Purpose, Streams};
 use crate::statistics::{Aggregate, Bootstrap, Estimate, Scores, bootstrap_interval};
+use crate::studies::plan::slug;
 use crate::studies::{Definition, StudyError, StudyFolder};
 
 /// Bias, variance and mean squared error of an algorithm's estimates.
@@ -129,6 +130,7 @@ pub fn report(definition: &Definition, folder: &StudyFolder, all: &[Samples]) ->
     let mut summary = csv::Writer::from_writer(vec![]);
     let mut components = csv::Writer::from_writer(vec![]);
     let mut markdown = String::new();
+    let mut figures = vec![];
     for (environment, environment_name) in definition.environments.iter().enumerate() {
         let _ = write!(
             markdown,
@@ -203,19 +205,9 @@ pub fn report(definition: &Definition, folder: &StudyFolder, all: &[Samples]) ->
             definition.runs,
             definition.reference()
         );
-        let figure = ThresholdBars {
-            title: definition.title.clone(),
-            x_label: "mean squared error of the gradient estimate".to_owned(),
-            bars,
-            interval_label: "95% bootstrap interval".to_owned(),
-            budget: None,
-        };
-        let several = definition.environments.len() > 1;
-        let suffix = if several { format!("-{environment_name}") } else { String::new() };
         // Against a truth that is too noisy, every error may come out at zero or below.
-        if figure.bars.iter().any(|bar| bar.value > 0.0) {
-            figure.write_svg(folder.file(&format!("error{suffix}.svg")))?;
-            figure.write_png(folder.file(&format!("error{suffix}.png")))?;
+        if bars.iter().any(|bar| bar.value > 0.0) {
+            figures.push((environment_name, figure(definition, bars)));
         }
     }
     let bytes = |writer: csv::Writer<Vec<u8>>| {
@@ -224,5 +216,21 @@ pub fn report(definition: &Definition, folder: &StudyFolder, all: &[Samples]) ->
     folder.write("summary.csv", &bytes(summary)?)?;
     folder.write("components.csv", &bytes(components)?)?;
     folder.write("summary.md", markdown.as_bytes())?;
+    for (environment_name, figure) in figures {
+        let several = definition.environments.len() > 1;
+        let suffix = if several { format!("-{}", slug(environment_name)) } else { String::new() };
+        figure.write_svg(folder.file(&format!("error{suffix}.svg")))?;
+        figure.write_png(folder.file(&format!("error{suffix}.png")))?;
+    }
     Ok(markdown)
+}
+
+fn figure(definition: &Definition, bars: Vec<Bar>) -> ThresholdBars {
+    ThresholdBars {
+        title: definition.title.clone(),
+        x_label: "mean squared error of the gradient estimate".to_owned(),
+        bars,
+        interval_label: "95% bootstrap interval".to_owned(),
+        budget: None,
+    }
 }

@@ -297,3 +297,34 @@ fn frozen_normalizers_are_kept() {
     assert_eq!(more[0].estimates[..6], whole[0].estimates[..]);
     assert_eq!(more, scratch.complete("whole").samples());
 }
+
+#[test]
+fn environments_may_be_files_and_tables_come_before_figures() {
+    let mut scratch = Scratch::new(SMALL);
+    let files = ["one.toml", "two.toml"].map(|name| scratch.path(name).display().to_string());
+    for (path, horizon) in files.iter().zip([3, 4]) {
+        std::fs::write(path, format!("preset = \"lqr\"\n[environment]\nhorizon = {horizon}\n")).unwrap();
+    }
+    scratch.definition.environments = files.to_vec();
+    scratch.definition.settings.clear();
+    let samples = scratch.complete("out").samples();
+    let folder = scratch.open("out");
+    let table = report(&scratch.definition, &folder, &samples).unwrap();
+    assert!(files.iter().all(|file| table.contains(file.as_str())), "{table}");
+    let figure = |file: &str, extension: &str| {
+        folder.file(&format!("error-{}.{extension}", crate::studies::plan::slug(file)))
+    };
+    for file in &files {
+        assert!(figure(file, "svg").is_file() && figure(file, "png").is_file());
+    }
+    let tables = ["summary.csv", "components.csv", "summary.md"].map(|name| folder.file(name));
+    let contents = || tables.each_ref().map(|path| std::fs::read_to_string(path).unwrap());
+    let before = contents();
+    for path in &tables {
+        std::fs::remove_file(path).unwrap();
+    }
+    std::fs::remove_file(figure(&files[0], "svg")).unwrap();
+    std::fs::create_dir(figure(&files[0], "svg")).unwrap();
+    assert!(report(&scratch.definition, &folder, &samples).is_err());
+    assert_eq!(contents(), before);
+}
