@@ -280,48 +280,66 @@ impl Definition {
         if let Some(position) = self.positions().find(|position| !position.is_finite()) {
             return refuse("algorithm.position", format!("is {position}, expected a finite number"));
         }
+        match self.kind {
+            Kind::Training => self.check_training(&refuse),
+            Kind::Gradient => self.check_gradient(&refuse),
+        }
+    }
+
+    fn check_training(&self, refuse: &Refuse<'_>) -> Result<(), StudyError> {
         if self.position_label.is_some() && self.positions().next().is_none() {
             let reason = "names the axis of a sensitivity plot, but no algorithm has a `position` on it";
             return refuse("position_label", reason.to_owned());
         }
-        match (self.kind, self.budget, &self.frozen) {
-            (Kind::Training, None, _) if self.algorithm.iter().any(|entry| entry.budget.is_none()) => {
-                refuse("budget", "is missing: fresh trajectories of each run".to_owned())
-            }
-            (Kind::Training, Some(_), _) if self.algorithm.iter().all(|entry| entry.budget.is_some()) => {
-                refuse("budget", "is idle: every algorithm has a budget of its own".to_owned())
-            }
-            (Kind::Training, _, Some(_)) => refuse("frozen", "goes with kind = \"gradient\" only".to_owned()),
-            (Kind::Training, ..) if self.algorithm.iter().any(|entry| entry.age.is_some()) => {
-                refuse("algorithm.age", "goes with kind = \"gradient\" only".to_owned())
-            }
-            (Kind::Gradient, ..) if self.isolated => {
-                refuse("isolated", "goes with kind = \"training\" only".to_owned())
-            }
-            (Kind::Gradient, _, None) => {
-                refuse("frozen", "is missing: where gradients are estimated".to_owned())
-            }
-            (Kind::Gradient, _, Some(_)) if self.runs < 2 => {
-                refuse("runs", "is 1, expected at least 2 repetitions for a variance".to_owned())
-            }
-            (Kind::Gradient, _, Some(Frozen { reference_size: size, .. }))
-                if !(2..=LARGEST_REFERENCE).contains(size) =>
-            {
-                refuse("frozen.reference_size", format!("is {size}, expected 2 to {LARGEST_REFERENCE}"))
-            }
-            (Kind::Gradient, _, Some(Frozen { reference_size: size, .. }))
-                if !size.is_multiple_of(if *size < 2 * REFERENCE_BATCH { 2 } else { REFERENCE_BATCH }) =>
-            {
-                let expected = format!(
-                    "an even number, or from {} on a multiple of {REFERENCE_BATCH}",
-                    2 * REFERENCE_BATCH
-                );
-                refuse("frozen.reference_size", format!("is {size}, expected {expected}"))
-            }
-            (Kind::Gradient, ..) if self.position_label.is_some() => {
-                refuse("position_label", "goes with kind = \"training\" only".to_owned())
-            }
-            _ => Ok(()),
+        if self.budget.is_none() && self.algorithm.iter().any(|entry| entry.budget.is_none()) {
+            return refuse("budget", "is missing: fresh trajectories of each run".to_owned());
+        }
+        if self.budget.is_some() && self.algorithm.iter().all(|entry| entry.budget.is_some()) {
+            return refuse("budget", "is idle: every algorithm has a budget of its own".to_owned());
+        }
+        let of_other = [
+            ("frozen", self.frozen.is_some()),
+            ("algorithm.age", self.algorithm.iter().any(|entry| entry.age.is_some())),
+        ];
+        match of_other.into_iter().find(|(_, given)| *given) {
+            Some((key, _)) => refuse(key, "goes with kind = \"gradient\" only".to_owned()),
+            None => Ok(()),
+        }
+    }
+
+    fn check_gradient(&self, refuse: &Refuse<'_>) -> Result<(), StudyError> {
+        let Some(Frozen { reference_size: size, .. }) = self.frozen else {
+            return refuse("frozen", "is missing: where gradients are estimated".to_owned());
+        };
+        if self.runs < 2 {
+            return refuse("runs", "is 1, expected at least 2 repetitions for a variance".to_owned());
+        }
+        if !(2..=LARGEST_REFERENCE).contains(&size) {
+            return refuse("frozen.reference_size", format!("is {size}, expected 2 to {LARGEST_REFERENCE}"));
+        }
+        if !size.is_multiple_of(if size < 2 * REFERENCE_BATCH { 2 } else { REFERENCE_BATCH }) {
+            let expected =
+                format!("an even number, or from {} on a multiple of {REFERENCE_BATCH}", 2 * REFERENCE_BATCH);
+            return refuse("frozen.reference_size", format!("is {size}, expected {expected}"));
+        }
+        let any = |is_given: fn(&Entry) -> bool| self.algorithm.iter().any(is_given);
+        // With its default a key says nothing, and stands in the `study.toml` of every study.
+        let of_other = [
+            ("budget", self.budget.is_some()),
+            ("threshold", self.threshold.is_some()),
+            ("smoothing", self.smoothing != default_smoothing()),
+            ("horizontal", self.horizontal != Horizontal::default()),
+            ("interval", self.interval != Interval::default()),
+            ("isolated", self.isolated),
+            ("position_label", self.position_label.is_some()),
+            ("algorithm.budget", any(|entry| entry.budget.is_some())),
+            ("algorithm.optimizer", any(|entry| !entry.optimizer.is_empty())),
+            ("algorithm.group", any(|entry| entry.group.is_some())),
+            ("algorithm.position", any(|entry| entry.position.is_some())),
+        ];
+        match of_other.into_iter().find(|(_, given)| *given) {
+            Some((key, _)) => refuse(key, "goes with kind = \"training\" only".to_owned()),
+            None => Ok(()),
         }
     }
 
@@ -374,6 +392,9 @@ fn same_slug<'a>(texts: impl Iterator<Item = &'a str>) -> Option<[&'a str; 2]> {
     let mut seen = std::collections::BTreeMap::new();
     texts.into_iter().find_map(|text| Some([seen.insert(slug(text), text)?, text]))
 }
+
+/// Refuses a key for a reason.
+type Refuse<'a> = dyn Fn(&str, String) -> Result<(), StudyError> + 'a;
 
 /// The first text that occurs twice.
 fn duplicate<'a>(texts: impl Iterator<Item = &'a str>) -> Option<&'a str> {

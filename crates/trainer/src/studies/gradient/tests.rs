@@ -328,3 +328,50 @@ fn environments_may_be_files_and_tables_come_before_figures() {
     assert!(report(&scratch.definition, &folder, &samples).is_err());
     assert_eq!(contents(), before);
 }
+
+#[test]
+fn keys_without_a_use_are_refused() {
+    let refused = |text: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let error = read(folder.path(), text).unwrap_err();
+        assert!(error.is_input());
+        error.to_string()
+    };
+    for (line, key) in [
+        ("budget = 60", "budget"),
+        ("threshold = -3.0", "threshold"),
+        ("smoothing = 10", "smoothing"),
+        ("horizontal = \"seconds\"", "horizontal"),
+        ("interval = \"student-t\"", "interval"),
+        ("isolated = true", "isolated"),
+        ("position_label = \"window\"", "position_label"),
+    ] {
+        let message = refused(&format!("{line}\n{SMALL}"));
+        let expected = format!("key `{key}` goes with kind = \"training\" only");
+        assert!(message.ends_with(&expected), "{message}");
+    }
+    for (line, key) in [
+        ("budget = 60", "budget"),
+        ("optimizer = { learning_rate = 0.1 }", "optimizer"),
+        ("position = 3.0", "position"),
+        ("group = \"one\"", "group"),
+    ] {
+        let message = refused(&SMALL.replace("name = \"rt-pg\"", &format!("name = \"rt-pg\"\n{line}")));
+        let expected = format!("key `algorithm.{key}` goes with kind = \"training\" only");
+        assert!(message.ends_with(&expected), "{message}");
+    }
+}
+
+/// The file in a study's folder is a study, whose folder is that one.
+#[test]
+fn the_study_in_the_folder_can_be_read_again() {
+    let names = crate::studies::built_in().iter().map(|built_in| built_in.name);
+    for name in names {
+        let definition = load(name, &[]).unwrap().1;
+        let scratch = tempfile::tempdir().unwrap();
+        let folder = StudyFolder::open(&scratch.path().join("out"), &definition).unwrap();
+        let path = folder.file("study.toml");
+        let again = load(path.to_str().unwrap(), &[]).unwrap().1;
+        assert_eq!(again, definition);
+    }
+}
