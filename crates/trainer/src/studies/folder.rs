@@ -5,6 +5,7 @@
 //! | `study.toml` | the study, with every default |
 //! | `manifest.json` | the command, versions, the machine |
 //! | `runs/NAME/` | a run folder for each run, and `complete.json` when it is done |
+//! | `runs/NAME.csv` | of a gradient study, frozen parameters and estimates |
 //! | `results.csv` | every run, every point |
 //! | `summary.csv`, `summary.md` | every algorithm, with intervals |
 //! | `*.svg`, `*.png` | figures |
