@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use policy_nets::Initialization;
 use toml::Table;
 
-use super::load::Places;
+use super::layers::Places;
 use super::{
     AlgorithmConfig, CoefficientKind, Config, ConfigError, CorrectionRule, OptimizerConfig, PowerMeanConfig,
     SnapshotSchedule, VarianceReduction,

@@ -7,6 +7,7 @@
 mod algorithm;
 mod check;
 mod error;
+pub(crate) mod layers;
 pub(crate) mod load;
 mod presets;
 mod variance_reduction;

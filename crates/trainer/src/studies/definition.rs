@@ -7,7 +7,8 @@ use toml::Table;
 
 use super::StudyError;
 use super::plan::slug;
-use crate::config::load::{Layer, OVERRIDE, Parent, Places, from_table, merge, parse_overrides, read};
+use crate::config::layers::{Layer, OVERRIDE, Places, merge, parse_overrides};
+use crate::config::load::{Parent, from_table, read};
 use crate::config::{ConfigError, Source};
 
 /// A study as its file says it.

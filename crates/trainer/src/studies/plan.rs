@@ -5,7 +5,8 @@ use sha2::{Digest, Sha256};
 use toml::{Table, Value};
 
 use super::{Definition, Entry, Kind, StudyError};
-use crate::config::load::{Layer, load_layers};
+use crate::config::layers::Layer;
+use crate::config::load::load_layers;
 use crate::config::{Config, Source};
 use crate::random::{Purpose, Streams};
 

@@ -220,7 +220,7 @@ fn an_interrupted_gradient_study_goes_on_with_the_estimates_that_it_has() {
     session.write("estimates.toml", &examples()[1]);
     let command = "study estimates.toml --set frozen.iterations=10 --set frozen.reference_size=2000 \
                    --set settings.environment.horizon=50 --jobs 1";
-    let long = format!("{command} --runs 100000 --out halves");
+    let long = format!("{command} --runs 10000 --out halves");
     let mut child = session.command(&long).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let begin = Instant::now();
     while estimates(&session.path("halves"), "truth") < 4 {
