@@ -10,9 +10,8 @@ use policy_nets::Architecture;
 use policy_nets::fused::SWEEP_BYTES;
 
 use crate::device::{Buffer, KernelDevice, length};
-use crate::network::{
-    Four, accumulate_rows, backward, forward, is_kept, load_observations, load_weights, write_kept,
-};
+use crate::loading::{is_kept, load_observations, load_weights};
+use crate::network::{Four, accumulate_rows, backward, forward, write_kept};
 use crate::numeric::exp;
 use crate::plan::{FOUR, Keep, NetworkPlan, NotCovered, UNITS};
 use crate::statistics::target_log_std;

@@ -28,6 +28,8 @@
 
 mod device;
 mod gradient;
+mod layer_plan;
+mod loading;
 mod network;
 #[allow(missing_docs, reason = "the macro makes a module of each function")]
 pub mod numeric;

@@ -12,99 +12,13 @@ use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 use policy_nets::Activation;
 
+use crate::layer_plan::{LayerPlan, Product};
+use crate::loading::factors;
 use crate::numeric::tanh;
-use crate::plan::{FOUR, LayerPlan, NetworkPlan, Product};
+use crate::plan::{FOUR, NetworkPlan};
 
 /// Four rows of a feature, or four weights.
 pub(crate) type Four = Vector<f32, Const<FOUR>>;
-
-/// Copies the weights of `layer` and all after it into shared memory, where the plan has room for them.
-#[cube]
-pub(crate) fn load_weights(
-    parameters: &[f32],
-    weights: &mut [Four],
-    #[comptime] plan: NetworkPlan,
-    #[comptime] layer: usize,
-) {
-    if comptime!(layer < plan.layers.len()) {
-        load_product(parameters, weights, comptime!(plan.units), comptime!(plan.layers[layer].forward));
-        load_product(parameters, weights, comptime!(plan.units), comptime!(plan.layers[layer].backward));
-        load_weights(parameters, weights, comptime!(plan.clone()), comptime!(layer + 1));
-    }
-}
-
-#[cube]
-fn load_product(
-    parameters: &[f32],
-    weights: &mut [Four],
-    #[comptime] units: usize,
-    #[comptime] product: Product,
-) {
-    if comptime!(product.shared.is_some()) {
-        let vectors = comptime!(product.vectors());
-        let mut index = UNIT_POS as usize;
-        while index < comptime!(product.size()) {
-            let four = factors(parameters, index / vectors, index % vectors, product);
-            weights[comptime!(product.shared.unwrap_or(0)) + index] = four;
-            index += units;
-        }
-    }
-}
-
-/// The weights of feature `from` for those of vector `column`; behind the last one, its weight once more.
-#[cube]
-fn factors(parameters: &[f32], from: usize, column: usize, #[comptime] product: Product) -> Four {
-    let mut four = Four::new(0.0);
-    #[unroll]
-    for k in 0..FOUR {
-        let to = (column * FOUR + k).min(comptime!(product.to - 1));
-        let place = comptime!(product.weight)
-            + from * comptime!(product.from_stride)
-            + to * comptime!(product.to_stride);
-        four.insert(k, parameters[place]);
-    }
-    four
-}
-
-/// Copies the observations of a block's steps, `first_step` and those after it, into the inputs of the first layer; zeros for
-/// rows that are not kept.
-#[cube]
-pub(crate) fn load_observations(
-    observations: &[f32],
-    first_step: usize,
-    count: usize,
-    numbers: &[f32],
-    activations: &mut [Four],
-    #[comptime] plan: NetworkPlan,
-) {
-    let (size, stride) = comptime!((plan.observation_size, plan.stride));
-    let input = comptime!(plan.layers[0].input);
-    let vectors = comptime!(plan.observation_size * plan.groups());
-    let mut index = UNIT_POS as usize;
-    while index < vectors {
-        let (group, feature) = (index / size, index % size);
-        let mut four = Four::new(0.0);
-        #[unroll]
-        for k in 0..FOUR {
-            let row = group * FOUR + k;
-            if is_kept(numbers, row, count, comptime!(plan.row_flags())) {
-                four.insert(k, observations[(first_step + row) * size + feature]);
-            }
-        }
-        activations[input + feature * stride + group] = four;
-        index += comptime!(plan.units);
-    }
-}
-
-/// Whether `row` is kept: by its flag, or as one of the first `count`.
-#[cube]
-pub(crate) fn is_kept(numbers: &[f32], row: usize, count: usize, #[comptime] flags: Option<usize>) -> bool {
-    if comptime!(flags.is_some()) {
-        numbers[comptime!(flags.unwrap_or(0)) + row] > 0.0_f32
-    } else {
-        row < count
-    }
-}
 
 /// Runs `layer` and all after it. Ends with a barrier.
 #[cube]
@@ -135,13 +49,13 @@ fn forward_layer(
     let product = comptime!(layer.forward);
     let mut tile = UNIT_POS as usize;
     while tile < comptime!(product.tiles(plan.groups())) {
-        let (group, first) = (tile % groups, tile / groups * comptime!(product.columns));
-        let mut sums = Array::<Four>::new(comptime!(FOUR * product.columns));
+        let (group, first) = (tile % groups, tile / groups * comptime!(product.features()));
+        let mut sums = Array::<Four>::new(comptime!(product.features()));
         #[unroll]
-        for c in 0..comptime!(FOUR * product.columns) {
+        for c in 0..comptime!(product.features()) {
             let mut start = f32::new(0.0);
             if comptime!(layer.bias.is_some()) {
-                let feature = (first * FOUR + c).min(comptime!(layer.outputs - 1));
+                let feature = (first + c).min(comptime!(layer.outputs - 1));
                 start = parameters[comptime!(layer.bias.unwrap_or(0)) + feature];
             }
             sums[c] = Four::new(start);
@@ -149,8 +63,8 @@ fn forward_layer(
         let values = comptime!(layer.input) + group;
         multiply(parameters, weights, activations, &mut sums, values, first, stride, product);
         #[unroll]
-        for c in 0..comptime!(FOUR * product.columns) {
-            let feature = first * FOUR + c;
+        for c in 0..comptime!(product.features()) {
+            let feature = first + c;
             if feature < comptime!(layer.outputs) {
                 let place = comptime!(layer.output) + feature * stride + group;
                 activations[place] = nonlinearity(sums[c], comptime!(plan.activation), layer);
@@ -161,7 +75,7 @@ fn forward_layer(
 }
 
 /// Adds the products of four rows of features, which begin at `values` and stand `stride` vectors apart, with their weights for
-/// the features from vector `first` on.
+/// the features from `first` on.
 #[cube]
 fn multiply(
     parameters: &[f32],
@@ -173,19 +87,33 @@ fn multiply(
     #[comptime] stride: usize,
     #[comptime] product: Product,
 ) {
-    for from in 0..comptime!(product.from) {
-        let four = activations[values + from * stride];
-        #[unroll]
-        for q in 0..comptime!(product.columns) {
-            let column = (first + q).min(comptime!(product.vectors() - 1));
-            let factors = if comptime!(product.shared.is_some()) {
-                weights[comptime!(product.shared.unwrap_or(0)) + from * comptime!(product.vectors()) + column]
-            } else {
-                factors(parameters, from, column, product)
-            };
+    if comptime!(product.narrow) {
+        let line = comptime!(product.shared.unwrap_or(0)) + first * comptime!(product.across());
+        for column in 0..comptime!(product.across()) {
+            let factors = weights[line + column];
             #[unroll]
             for k in 0..FOUR {
-                sums[comptime!(FOUR * q + k)] += Four::new(factors.extract(k)) * four;
+                // Behind the last feature, its values once more, with weights of zero.
+                let from = (column * FOUR + k).min(comptime!(product.from - 1));
+                sums[0] += Four::new(factors.extract(k)) * activations[values + from * stride];
+            }
+        }
+    } else {
+        for from in 0..comptime!(product.from) {
+            let four = activations[values + from * stride];
+            #[unroll]
+            for q in 0..comptime!(product.columns) {
+                let column = (first / FOUR + q).min(comptime!(product.vectors() - 1));
+                let factors = if comptime!(product.shared.is_some()) {
+                    weights
+                        [comptime!(product.shared.unwrap_or(0)) + from * comptime!(product.across()) + column]
+                } else {
+                    factors(parameters, from, column, product)
+                };
+                #[unroll]
+                for k in 0..FOUR {
+                    sums[comptime!(FOUR * q + k)] += Four::new(factors.extract(k)) * four;
+                }
             }
         }
     }
@@ -460,17 +388,17 @@ fn backward_layer(
     let product = comptime!(layer.backward);
     let mut tile = UNIT_POS as usize;
     while tile < comptime!(product.tiles(plan.groups())) {
-        let (group, first) = (tile % groups, tile / groups * comptime!(product.columns));
-        let mut sums = Array::<Four>::new(comptime!(FOUR * product.columns));
+        let (group, first) = (tile % groups, tile / groups * comptime!(product.features()));
+        let mut sums = Array::<Four>::new(comptime!(product.features()));
         #[unroll]
-        for c in 0..comptime!(FOUR * product.columns) {
+        for c in 0..comptime!(product.features()) {
             sums[c] = Four::new(0.0);
         }
         let deltas = comptime!(layer.output) + group;
         multiply(parameters, weights, activations, &mut sums, deltas, first, stride, product);
         #[unroll]
-        for c in 0..comptime!(FOUR * product.columns) {
-            let feature = first * FOUR + c;
+        for c in 0..comptime!(product.features()) {
+            let feature = first + c;
             if feature < comptime!(layer.inputs) {
                 let place = comptime!(layer.input) + feature * stride + group;
                 let slopes = derivative(activations[place], comptime!(plan.activation));

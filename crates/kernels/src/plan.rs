@@ -8,6 +8,7 @@
 use policy_nets::{Activation, Architecture};
 
 use crate::device::{Buffer, length};
+use crate::layer_plan::{LayerPlan, Product};
 use crate::window::WindowBuffers;
 
 /// Numbers of a vector.
@@ -69,73 +70,6 @@ pub enum NotCovered {
         /// What the device gives.
         bindings: usize,
     },
-}
-
-/// One layer, as the kernels see it. Positions in shared memory count vectors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct LayerPlan {
-    pub(crate) inputs: usize,
-    pub(crate) outputs: usize,
-    /// Place of the weight `[outputs, inputs]` in the flat parameter vector.
-    pub(crate) weight: usize,
-    /// Place of the bias.
-    pub(crate) bias: Option<usize>,
-    /// Sums of the outputs over the inputs.
-    pub(crate) forward: Product,
-    /// Gradients with respect to the inputs, sums over those of the outputs.
-    pub(crate) backward: Product,
-    /// Units that share a tile of the weight gradient, each with its part of the rows.
-    pub(crate) parts: usize,
-    /// Place of the tile among those that a unit keeps in registers from block to block.
-    pub(crate) kept: Option<usize>,
-    /// Place of the inputs `[inputs, stride]` among the activations.
-    pub(crate) input: usize,
-    /// Place of the outputs `[outputs, stride]`.
-    pub(crate) output: usize,
-    /// Whether the nonlinearity follows.
-    pub(crate) hidden: bool,
-}
-
-impl LayerPlan {
-    /// Tiles of the weight gradient across and down, and numbers of one across and down.
-    pub(crate) fn gradient_tiles(&self) -> [usize; 4] {
-        let (wide, high) = (self.inputs.min(FOUR), self.outputs.min(FOUR));
-        [self.inputs.div_ceil(wide), self.outputs.div_ceil(high), wide, high]
-    }
-}
-
-/// One way through a layer's weights: sums over features, for other features.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Product {
-    /// Features that are summed over, and features that come out.
-    pub(crate) from: usize,
-    pub(crate) to: usize,
-    /// Place of the first weight in the flat parameter vector, and numbers from there to the next feature's that is summed over
-    /// and to the next one's that comes out.
-    pub(crate) weight: usize,
-    pub(crate) from_stride: usize,
-    pub(crate) to_stride: usize,
-    /// Place among the weights in shared memory, `[from, to / 4]`.
-    pub(crate) shared: Option<usize>,
-    /// Vectors of features that a unit computes together.
-    pub(crate) columns: usize,
-}
-
-impl Product {
-    /// Vectors of features that come out.
-    pub(crate) fn vectors(&self) -> usize {
-        self.to.div_ceil(FOUR)
-    }
-
-    /// Vectors of all weights.
-    pub(crate) fn size(&self) -> usize {
-        self.from * self.vectors()
-    }
-
-    /// Tiles of a block with so many vectors of rows.
-    pub(crate) fn tiles(&self, groups: usize) -> usize {
-        groups * self.vectors().div_ceil(self.columns)
-    }
 }
 
 /// A network in shared memory.
@@ -272,7 +206,10 @@ impl NetworkPlan {
             parameters += if architecture.bias { outputs } else { 0 };
             let mut product = |[from, to]: [usize; 2], [from_stride, to_stride]: [usize; 2], shares: bool| {
                 let columns = columns(units, groups, to);
-                let mut product = Product { from, to, weight, from_stride, to_stride, shared: None, columns };
+                // Where all features one by one are a tile for each unit at most, and weights are at hand.
+                let narrow = shares && groups * to <= units;
+                let mut product =
+                    Product { from, to, weight, from_stride, to_stride, shared: None, columns, narrow };
                 if shares {
                     product.shared = Some(weights);
                     weights += product.size();
@@ -460,6 +397,16 @@ mod tests {
             assert!(plan.layers.iter().filter_map(|layer| layer.kept).eq(0..plan.kept));
             assert!(plan.kept == 0 || plan.activations >= EXCHANGE);
         }
+    }
+
+    #[test]
+    fn few_features_are_computed_one_by_one() {
+        let plan = NetworkPlan::new(&architecture(&[17, 32, 32, 6], false), 100, false, Keep::All, LARGE);
+        let plan = plan.unwrap();
+        let tiles = |product: &Product| product.tiles(plan.groups());
+        let [forward, backward] = [plan.last().forward, plan.last().backward];
+        assert!(forward.narrow && (forward.features(), tiles(&forward)) == (1, 96));
+        assert!(!backward.narrow && (backward.features(), tiles(&backward)) == (4, 128));
     }
 
     #[test]

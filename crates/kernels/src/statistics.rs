@@ -5,7 +5,8 @@ use cubecl::prelude::*;
 use policy_nets::Architecture;
 
 use crate::device::{Buffer, KernelDevice};
-use crate::network::{Four, forward, load_observations, load_weights};
+use crate::loading::{load_observations, load_weights};
+use crate::network::{Four, forward};
 use crate::numeric::{LOG_ZERO, exp, exp_m1, log_1p, lost};
 use crate::plan::{FOUR, Keep, NetworkPlan, NotCovered};
 use crate::window::WindowBuffers;

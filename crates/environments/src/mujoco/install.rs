@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
@@ -95,8 +96,9 @@ fn install_into(cache: &Path, version: &str) -> Result<PathBuf, InstallError> {
         return Ok(library);
     }
     fs_err::create_dir_all(cache)?;
+    remove_leftovers(cache)?;
     // In the cache itself, so that the last step is a rename within one file system.
-    let work = tempfile::Builder::new().prefix(".install-").tempdir_in(cache)?;
+    let work = tempfile::Builder::new().prefix(WORK).tempdir_in(cache)?;
     let package = fetch(version, &platform, work.path())?;
     let complete = work.path().join("complete");
     collect(version, digest, &package, &complete)?;
@@ -109,6 +111,23 @@ fn install_into(cache: &Path, version: &str) -> Result<PathBuf, InstallError> {
         Err(_) if library.is_file() && sha256(&library)? == digest => Ok(library),
         Err(source) => Err(source.into()),
     }
+}
+
+/// What the names of folders begin with in which an installation works.
+const WORK: &str = ".install-";
+
+/// Removes what killed installations left: no installation works for so long.
+fn remove_leftovers(cache: &Path) -> io::Result<()> {
+    const LONGEST: Duration = Duration::from_hours(1);
+    for entry in fs_err::read_dir(cache)? {
+        let entry = entry?;
+        let is_work = entry.file_name().to_string_lossy().starts_with(WORK);
+        let age = || entry.metadata().and_then(|metadata| metadata.modified()).map(|time| time.elapsed());
+        if is_work && age().is_ok_and(|age| age.is_ok_and(|age| age > LONGEST)) {
+            fs_err::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Digest and pip's platform name of a release for this system.
@@ -251,6 +270,22 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let outcome = collect("3.17.0", DIGEST_OF_ABC, root.path(), &root.path().join("target"));
         assert!(matches!(outcome, Err(InstallError::Package { .. })), "{outcome:?}");
+    }
+
+    #[test]
+    fn what_a_killed_installation_left_goes() {
+        let cache = tempfile::tempdir().unwrap();
+        let folders = [".install-old", ".install-new", "3.17.0"].map(|name| cache.path().join(name));
+        for folder in &folders {
+            fs_err::create_dir(folder).unwrap();
+            fs_err::write(folder.join("file"), "").unwrap();
+        }
+        let yesterday = std::time::SystemTime::now() - Duration::from_hours(24);
+        for folder in [&folders[0], &folders[2]] {
+            std::fs::File::open(folder).unwrap().set_modified(yesterday).unwrap();
+        }
+        remove_leftovers(cache.path()).unwrap();
+        assert_eq!(folders.map(|folder| folder.exists()), [false, true, true]);
     }
 
     #[test]
