@@ -1,6 +1,6 @@
 //! Threads that share the computations of one run.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::yield_now;
 use std::time::{Duration, Instant};
@@ -14,16 +14,43 @@ const LOOKS: usize = 100;
 /// How long a helper looks out for more work before it sleeps: longer than the gaps within an iteration.
 const LINGER: Duration = Duration::from_micros(100);
 
+/// Waiting that is no wake-up any more: a helper has no processor, or is slow.
+const LATE: Duration = Duration::from_millis(1);
+
+/// How many times as long as it waited for late helpers the calling thread then works alone, and the longest that it does.
+const ALONE: u32 = 50;
+const LONGEST_ALONE: Duration = Duration::from_millis(250);
+
 /// The calling thread and its helpers. Results do not depend on their number.
 ///
 /// The calling thread works as well: while a helper wakes up, the work has begun, and a computation on one thread wakes none.
 /// A wake-up takes tens of microseconds, so a helper that has finished looks out for more work for a while.
-#[derive(Clone, Debug)]
+///
+/// A computation ends when every helper has had its turn, and on a processor that others use that is after milliseconds. Where
+/// waiting took longer than the calling thread's own work, alone it would have been done; so then it works alone for a while.
+/// A clone has the same helpers, and decides this for itself: what it computes may be longer.
+#[derive(Debug)]
 pub struct Threads {
     helpers: Option<Arc<ThreadPool>>,
     count: usize,
     /// Number of the computations so far, whose change ends the helpers' looking out.
     begun: Arc<AtomicUsize>,
+    made: Instant,
+    /// Until when the calling thread works alone, in nanoseconds after `made`.
+    alone_until: AtomicU64,
+}
+
+impl Clone for Threads {
+    fn clone(&self) -> Self {
+        let Self { helpers, count, begun, made, alone_until: _ } = self;
+        Self {
+            helpers: helpers.clone(),
+            count: *count,
+            begun: Arc::clone(begun),
+            made: *made,
+            alone_until: AtomicU64::default(),
+        }
+    }
 }
 
 impl Threads {
@@ -40,12 +67,18 @@ impl Threads {
             .num_threads(count - 1)
             .thread_name(|index| format!("rtpg-{}", index + 1));
         let helpers = if count > 1 { Some(Arc::new(helpers.build()?)) } else { None };
-        Ok(Self { helpers, count, begun: Arc::default() })
+        Ok(Self { helpers, count, ..Self::one() })
     }
 
     /// The calling thread alone.
     pub fn one() -> Self {
-        Self { helpers: None, count: 1, begun: Arc::default() }
+        Self {
+            helpers: None,
+            count: 1,
+            begun: Arc::default(),
+            made: Instant::now(),
+            alone_until: AtomicU64::default(),
+        }
     }
 
     /// Number of threads.
@@ -53,19 +86,22 @@ impl Threads {
         self.count
     }
 
-    /// Runs `work` on every thread, which is told its index, below [`count`](Self::count). A helper that is late finds the
-    /// work done when others take it over.
+    /// Runs `work` on the calling thread, whose index is 0, and on every helper that is not late; each is told its index, below
+    /// [`count`](Self::count). Any of them has to be able to take over the work of all.
     ///
     /// # Panics
     /// When `work` does.
     pub fn every(&self, work: impl Fn(usize) + Sync) {
-        let Some(helpers) = &self.helpers else {
+        let start = self.made.elapsed();
+        let helpers =
+            self.helpers.as_ref().filter(|_| nanoseconds(start) >= self.alone_until.load(Ordering::Relaxed));
+        let Some(helpers) = helpers else {
             work(0);
             return;
         };
         let working = AtomicUsize::new(self.count - 1);
         self.begun.fetch_add(1, Ordering::Release);
-        helpers.in_place_scope(|scope| {
+        let done = helpers.in_place_scope(|scope| {
             for index in 1..self.count {
                 let (work, working, begun) = (&work, &working, &self.begun);
                 scope.spawn(move |_| {
@@ -77,12 +113,20 @@ impl Threads {
                 });
             }
             work(0);
+            let done = self.made.elapsed();
             let mut looks = 0;
             while looks < LOOKS && working.load(Ordering::Acquire) > 0 {
                 yield_now();
                 looks += 1;
             }
+            done
         });
+        let end = self.made.elapsed();
+        let waited = end.saturating_sub(done);
+        if waited > LATE.max(done.saturating_sub(start)) {
+            let until = end + (ALONE * waited).min(LONGEST_ALONE);
+            self.alone_until.store(nanoseconds(until), Ordering::Relaxed);
+        }
     }
 
     /// Applies `work` to every item, and tells it the thread's index. Every thread takes the next item as soon as it is free.
@@ -127,6 +171,10 @@ impl Threads {
         self.for_each(items.iter_mut().zip(&mut results), |(item, result), _| *result = Some(work(item)));
         results.into_iter().flatten().collect()
     }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    time.as_nanos() as u64
 }
 
 /// Returns when another computation than that with the number `own` begins, or after [`LINGER`].
@@ -187,6 +235,22 @@ mod tests {
             // Long enough for helpers to wake up.
             std::thread::sleep(Duration::from_micros(100));
         });
+    }
+
+    #[test]
+    fn late_helpers_are_left_out_for_a_while() {
+        let threads = Threads::new(2).unwrap();
+        let who = |threads: &Threads| {
+            let seen = Mutex::new(vec![]);
+            threads.every(|index| seen.lock().unwrap().push(index));
+            seen.into_inner().unwrap().len()
+        };
+        assert_eq!(who(&threads), 2);
+        threads.every(|index| std::thread::sleep(Duration::from_millis(50 * index as u64)));
+        assert_eq!(who(&threads), 1, "the helper was late");
+        assert_eq!(who(&threads.clone()), 2, "for other computations");
+        std::thread::sleep(LONGEST_ALONE);
+        assert_eq!(who(&threads), 2, "the while is over");
     }
 
     #[test]
