@@ -86,23 +86,24 @@ impl Threads {
         self.count
     }
 
-    /// Runs `work` on the calling thread, whose index is 0, and on every helper that is not late; each is told its index, below
-    /// [`count`](Self::count). Any of them has to be able to take over the work of all.
+    /// Runs `work` on the calling thread, whose index is 0, and on helpers that are not late, as many as there are other `items`;
+    /// each is told its index, below [`count`](Self::count). Any of them has to be able to take over the work of all.
     ///
     /// # Panics
     /// When `work` does.
-    pub fn every(&self, work: impl Fn(usize) + Sync) {
+    pub fn every(&self, items: usize, work: impl Fn(usize) + Sync) {
         let start = self.made.elapsed();
-        let helpers =
-            self.helpers.as_ref().filter(|_| nanoseconds(start) >= self.alone_until.load(Ordering::Relaxed));
+        let count = self.count.min(items);
+        let is_alone = count < 2 || nanoseconds(start) < self.alone_until.load(Ordering::Relaxed);
+        let helpers = self.helpers.as_ref().filter(|_| !is_alone);
         let Some(helpers) = helpers else {
             work(0);
             return;
         };
-        let working = AtomicUsize::new(self.count - 1);
+        let working = AtomicUsize::new(count - 1);
         self.begun.fetch_add(1, Ordering::Release);
         let done = helpers.in_place_scope(|scope| {
-            for index in 1..self.count {
+            for index in 1..count {
                 let (work, working, begun) = (&work, &working, &self.begun);
                 scope.spawn(move |_| {
                     let _done = Done(working);
@@ -138,8 +139,9 @@ impl Threads {
         I: Iterator + Send,
         I::Item: Send,
     {
+        let most = items.size_hint().1.unwrap_or(self.count);
         let items = Mutex::new(items);
-        self.every(|index| {
+        self.every(most, |index| {
             loop {
                 let item = items.lock().unwrap_or_else(PoisonError::into_inner).next();
                 let Some(item) = item else { break };
@@ -164,9 +166,6 @@ impl Threads {
     /// # Panics
     /// When `work` does.
     pub fn map<T: Send, R: Send>(&self, items: &mut [T], work: impl Fn(&mut T) -> R + Sync) -> Vec<R> {
-        if items.len() < 2 || self.count == 1 {
-            return items.iter_mut().map(work).collect();
-        }
         let mut results: Vec<Option<R>> = items.iter().map(|_| None).collect();
         self.for_each(items.iter_mut().zip(&mut results), |(item, result), _| *result = Some(work(item)));
         results.into_iter().flatten().collect()
@@ -242,11 +241,11 @@ mod tests {
         let threads = Threads::new(2).unwrap();
         let who = |threads: &Threads| {
             let seen = Mutex::new(vec![]);
-            threads.every(|index| seen.lock().unwrap().push(index));
+            threads.every(2, |index| seen.lock().unwrap().push(index));
             seen.into_inner().unwrap().len()
         };
         assert_eq!(who(&threads), 2);
-        threads.every(|index| std::thread::sleep(Duration::from_millis(50 * index as u64)));
+        threads.every(2, |index| std::thread::sleep(Duration::from_millis(50 * index as u64)));
         assert_eq!(who(&threads), 1, "the helper was late");
         assert_eq!(who(&threads.clone()), 2, "for other computations");
         std::thread::sleep(LONGEST_ALONE);

@@ -12,7 +12,7 @@ pub enum Flag {
     Weights,
     /// The window counts for little more than a batch, over [`ESS_ITERATIONS`] iterations.
     EffectiveSampleSize,
-    /// Weights are near uniform and the return is where it began, over [`Watch::span`] iterations.
+    /// Weights are near uniform and the return is where it began, over a twentieth of the run, at least 100 iterations.
     Stagnation,
     /// Every correction is at its cap of 1, over [`LAMBDA_ITERATIONS`] iterations.
     Lambda,

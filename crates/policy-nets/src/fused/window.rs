@@ -238,7 +238,7 @@ impl FusedNetwork {
         let (weights, scale) = in_single_precision(weights);
         let blocks = gradients.chunks_mut(BLOCK * length).zip(weights.chunks(BLOCK));
         let blocks: Vec<_> = blocks.map(|block| Mutex::new(Some(block))).collect();
-        threads.every(|thread| {
+        threads.every(blocks.len(), |thread| {
             let is_own = |owner: &AtomicUsize| owner.load(Ordering::Relaxed) == thread;
             let first = blocks.iter().zip(owners).filter(|(_, owner)| is_own(owner)).map(|(block, _)| block);
             for block in first.chain(&blocks) {
