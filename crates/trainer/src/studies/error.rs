@@ -116,6 +116,20 @@ pub enum StudyError {
         /// All labels.
         known: Vec<String>,
     },
+    /// An estimate of a gradient study has a number that is not finite.
+    #[error(
+        "repetition {repetition} of {name}: component {component} of the gradient is {value}; those before it are kept"
+    )]
+    NotFinite {
+        /// The algorithm.
+        name: String,
+        /// Which estimate, from 1.
+        repetition: u32,
+        /// Which parameter, from 0.
+        component: usize,
+        /// The number.
+        value: f64,
+    },
     /// The device was refused.
     #[error(transparent)]
     Device(#[from] DeviceError),

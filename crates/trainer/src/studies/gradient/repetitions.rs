@@ -130,7 +130,12 @@ where
         while !stop.load(Ordering::Relaxed) && lock(&failure).is_none() {
             let Some((number, (task, repetition))) = lock(&next).next() else { return };
             let mut attempt = || {
-                task.keep(repetition, estimate(task, repetition)?)?;
+                let row = estimate(task, repetition)?;
+                if let Some(component) = row.iter().position(|value| !value.is_finite()) {
+                    let (name, value) = (task.name.clone(), row[component]);
+                    return Err(StudyError::NotFinite { name, repetition: repetition + 1, component, value });
+                }
+                task.keep(repetition, row)?;
                 observe(Event::Trajectories(task.trajectories as u64));
                 Ok(())
             };
@@ -161,6 +166,22 @@ mod tests {
     use super::*;
     use crate::config::{Source, load};
     use crate::studies::{StudyFolder, load as load_study};
+
+    #[test]
+    fn an_estimate_that_is_not_finite_is_named() {
+        let scratch = tempfile::tempdir().unwrap();
+        let definition = load_study("coefficients", &[]).unwrap().1;
+        let folder = StudyFolder::open(scratch.path(), &definition).unwrap();
+        let config = load(&Source::Preset("lqr".to_owned()), &[]).unwrap();
+        let file = || RowFile::new(&folder, "label", "lqr", "key");
+        let task = Task::new(("RT-PG on lqr".to_owned(), config), (2, 5), (0, 9), (file(), vec![]));
+        let estimator = || |_: &Task, number: u32| Ok(vec![1.0, if number == 3 { f64::NAN } else { 2.0 }]);
+        let error = take(&[task], 1, estimator, &AtomicBool::new(false), &|_| ()).unwrap_err();
+        let expected =
+            "repetition 4 of RT-PG on lqr: component 1 of the gradient is NaN; those before it are kept";
+        assert_eq!(error.to_string(), expected);
+        assert_eq!(file().read(2, &|event| panic!("{event:?}")).unwrap().len(), 3);
+    }
 
     #[test]
     fn estimates_are_written_in_order_and_from_time_to_time() {
