@@ -1,10 +1,5 @@
 //! Weights and observations on their way into shared memory.
 
-#![expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "an array of a kernel is not the handle that it is on the host"
-)]
-
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
