@@ -14,7 +14,7 @@ use trainer::device::{self, DeviceChoice};
 use trainer::logged::{LoggedEstimate, LoggedOptions, LoggedTrajectories, LoggedWeights, estimate};
 use trainer::run_folder::policy_file;
 
-use super::{Failure, Outcome, print_line, print_message};
+use super::{Failure, Outcome, check_target, print_line, print_message};
 
 /// Options of `rtpg estimate`.
 #[derive(Debug, clap::Args)]
@@ -163,7 +163,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
             )));
         }
     }
-    arguments.out.as_deref().map_or(Ok(()), check_target)?;
+    arguments.out.as_deref().map_or(Ok(()), |path| check_target(path, "out", "estimate", is_estimate))?;
     let policy = PolicyState::load(&policy_file(&arguments.policy)).map_err(Failure::input)?;
     let logged = LoggedTrajectories::load(&arguments.trajectories).map_err(Failure::input)?;
     let options = LoggedOptions {
@@ -209,18 +209,8 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
 /// The format of the file that is written.
 const FORMAT: &str = "rtpg-estimate/1";
 
-/// Refuses to write over anything but an estimate.
-fn check_target(path: &Path) -> Result<(), Failure> {
-    let is_estimate = || {
-        TensorFile::read(path).is_ok_and(|file| file.metadata("format").is_some_and(|found| found == FORMAT))
-    };
-    if path.symlink_metadata().is_err() || is_estimate() {
-        return Ok(());
-    }
-    Err(Failure::input(anyhow::anyhow!(
-        "--out {}: there is something that is no estimate; name another file",
-        path.display()
-    )))
+fn is_estimate(path: &Path) -> bool {
+    TensorFile::read(path).is_ok_and(|file| file.metadata("format") == Some(FORMAT))
 }
 
 impl Arguments {

@@ -17,7 +17,7 @@ use trainer::run_folder::RunFolder;
 use trainer::threads::Threads;
 use trainer::trajectories::BatchShape;
 
-use super::{Failure, Outcome, print_line};
+use super::{Failure, Outcome, check_target, print_line};
 
 /// Options of `rtpg evaluate`.
 #[derive(Debug, clap::Args)]
@@ -160,30 +160,6 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         }
     }
     Ok(())
-}
-
-/// Refuses to write over anything but a file of the same kind.
-fn check_target(
-    path: &Path,
-    option: &str,
-    kind: &str,
-    is_of_kind: impl Fn(&Path) -> bool,
-) -> Result<(), Failure> {
-    if path.symlink_metadata().is_err() {
-        return match path.parent() {
-            Some(folder) if folder.as_os_str().is_empty() || folder.is_dir() => Ok(()),
-            _ => {
-                Err(Failure::input(anyhow::anyhow!("--{option} {}: there is no such folder", path.display())))
-            }
-        };
-    }
-    if path.is_file() && is_of_kind(path) {
-        return Ok(());
-    }
-    Err(Failure::input(anyhow::anyhow!(
-        "--{option} {}: there is something that is no {kind}; name another file",
-        path.display()
-    )))
 }
 
 fn is_gif(path: &Path) -> bool {

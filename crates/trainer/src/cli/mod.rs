@@ -12,6 +12,7 @@ mod study;
 mod train;
 
 use std::io::IsTerminal;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
@@ -86,6 +87,30 @@ impl Failure {
 }
 
 type Outcome = Result<(), Failure>;
+
+/// Refuses to write over anything but a file of the same kind.
+fn check_target(
+    path: &Path,
+    option: &str,
+    kind: &str,
+    is_of_kind: impl Fn(&Path) -> bool,
+) -> Result<(), Failure> {
+    if path.symlink_metadata().is_err() {
+        return match path.parent() {
+            Some(folder) if folder.as_os_str().is_empty() || folder.is_dir() => Ok(()),
+            _ => {
+                Err(Failure::input(anyhow::anyhow!("--{option} {}: there is no such folder", path.display())))
+            }
+        };
+    }
+    if path.is_file() && is_of_kind(path) {
+        return Ok(());
+    }
+    Err(Failure::input(anyhow::anyhow!(
+        "--{option} {}: there is something that is no {kind}; name another file",
+        path.display()
+    )))
+}
 
 /// Parses the arguments and runs the command.
 pub(crate) fn main() -> ExitCode {

@@ -1,5 +1,6 @@
 //! Layers of a configuration: where keys stand, and how tables are laid over each other.
 
+use serde::Serialize;
 use toml::{Table, Value};
 
 use super::{AlgorithmConfig, CoefficientKind, ConfigError, OptimizerConfig};
@@ -110,21 +111,14 @@ fn merge_with(mut base: Table, overlay: Table, prepare: &impl Fn(&str, &mut Tabl
 
 /// Options of the algorithm or optimiser `name`.
 fn known_options(table: &str, name: &str) -> Option<Vec<String>> {
-    let of_algorithm = |name| of_name(AlgorithmConfig::all(), AlgorithmConfig::name, name);
-    let value = match table {
-        "algorithm" => of_algorithm(name).and_then(|config| Table::try_from(config).ok()),
-        "optimizer" => of_name(OptimizerConfig::all(), OptimizerConfig::name, name)
-            .and_then(|config| Table::try_from(config).ok()),
+    match table {
+        "algorithm" => AlgorithmConfig::all().iter().find(|config| config.name() == name).map(keys),
+        "optimizer" => OptimizerConfig::all().iter().find(|config| config.name() == name).map(keys),
         _ => None,
-    };
-    value.map(|table| table.keys().cloned().collect())
+    }
 }
 
-/// The one of `all` with this name.
-fn of_name<T>(
-    all: impl IntoIterator<Item = T>,
-    name_of: impl Fn(&T) -> &'static str,
-    name: &str,
-) -> Option<T> {
-    all.into_iter().find(|config| name_of(config) == name)
+/// Keys of a table of options.
+pub(super) fn keys<T: Serialize>(options: &T) -> Vec<String> {
+    Table::try_from(options).map(|table| table.keys().cloned().collect()).unwrap_or_default()
 }

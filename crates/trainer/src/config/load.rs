@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use policy_nets::files::read_regular;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use super::error::nearest;
-use super::layers::{Layer, OVERRIDE, Places, merge, parse_overrides};
+use super::layers::{Layer, OVERRIDE, Places, keys, merge, parse_overrides};
 use super::{
     AlgorithmConfig, BadBatches, CheckpointConfig, Config, ConfigError, EnvironmentConfig, EvaluationConfig,
     KernelChoice, OptimizerConfig, PolicyConfig, check, presets,
@@ -177,17 +177,14 @@ fn deserialize(table: Table, places: &Places) -> Result<Config, ConfigError> {
 
 /// Suggests the table that has the key, for one that stands outside of it.
 fn with_table(error: ConfigError) -> ConfigError {
-    fn keys<T: Serialize>(value: T) -> Vec<String> {
-        Table::try_from(value).map(|table| table.keys().cloned().collect()).unwrap_or_default()
-    }
     let ConfigError::UnknownKey { place, key, nearest, known, of } = error else { return error };
     let tables = [
         ("environment", vec!["name".to_owned(), "horizon".to_owned()]),
-        ("policy", [keys(PolicyConfig::default()), vec!["start".to_owned()]].concat()),
-        ("algorithm", AlgorithmConfig::all().map(keys).concat()),
-        ("optimizer", OptimizerConfig::all().map(keys).concat()),
-        ("evaluation", keys(EvaluationConfig::default())),
-        ("checkpoint", keys(CheckpointConfig::default())),
+        ("policy", [keys(&PolicyConfig::default()), vec!["start".to_owned()]].concat()),
+        ("algorithm", AlgorithmConfig::all().each_ref().map(keys).concat()),
+        ("optimizer", OptimizerConfig::all().each_ref().map(keys).concat()),
+        ("evaluation", keys(&EvaluationConfig::default())),
+        ("checkpoint", keys(&CheckpointConfig::default())),
     ];
     let owner =
         tables.iter().find(|(_, keys)| keys.contains(&key)).map(|(table, _)| format!("{table}.{key}"));

@@ -163,16 +163,23 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::config::{Source, load};
     use crate::studies::{StudyFolder, load as load_study};
 
+    /// The folder of a study, and a configuration.
+    fn study(path: &Path) -> (StudyFolder, Config) {
+        let definition = load_study("coefficients", &[]).unwrap().1;
+        let config = load(&Source::Preset("lqr".to_owned()), &[]).unwrap();
+        (StudyFolder::open(path, &definition).unwrap(), config)
+    }
+
     #[test]
     fn an_estimate_that_is_not_finite_is_named() {
         let scratch = tempfile::tempdir().unwrap();
-        let definition = load_study("coefficients", &[]).unwrap().1;
-        let folder = StudyFolder::open(scratch.path(), &definition).unwrap();
-        let config = load(&Source::Preset("lqr".to_owned()), &[]).unwrap();
+        let (folder, config) = study(scratch.path());
         let file = || RowFile::new(&folder, "label", "lqr", "key");
         let task = Task::new(("RT-PG on lqr".to_owned(), config), (2, 5), (0, 9), (file(), vec![]));
         let estimator = || |_: &Task, number: u32| Ok(vec![1.0, if number == 3 { f64::NAN } else { 2.0 }]);
@@ -186,9 +193,7 @@ mod tests {
     #[test]
     fn estimates_are_written_in_order_and_from_time_to_time() {
         let scratch = tempfile::tempdir().unwrap();
-        let definition = load_study("coefficients", &[]).unwrap().1;
-        let folder = StudyFolder::open(scratch.path(), &definition).unwrap();
-        let config = load(&Source::Preset("lqr".to_owned()), &[]).unwrap();
+        let (folder, config) = study(scratch.path());
         let file = || RowFile::new(&folder, "label", "lqr", "key");
         let written = || file().read(1, &|event| panic!("{event:?}")).unwrap();
         let task = Task::new(("task".to_owned(), config), (1, 5), (0, 100), (file(), vec![]));
