@@ -1,10 +1,10 @@
 //! Our contender of `benches/peers/window_gradient.py`:
-//! `window_gradient FOLDER --gradient FILE --threads N --device cpu|wgpu|cuda`.
+//! `window_gradient [--passes 1|2] FOLDER --gradient FILE --threads N --device cpu|wgpu|cuda`.
 //!
 //! Reads `trajectories.safetensors` and `policy.safetensors` of the folder, writes the gradient of the whole window as
 //! float64 numbers to the file, and says its version in a line of JSON; then, for every line `SECONDS` of its input, it
 //! computes the gradient over and over for so long and prints the seconds of every call. A call ends when the gradient is
-//! in the memory of the device.
+//! in the memory of the device. `--passes` says how often the kernels of a GPU go through the window, instead of what is less work.
 
 use std::error::Error;
 use std::io::BufRead;
@@ -13,9 +13,9 @@ use std::time::Instant;
 
 use policy_nets::fused::InstructionSet;
 use policy_nets::{GaussianPolicy, PolicyState};
-#[cfg(all(any(feature = "wgpu", feature = "cuda"), not(feature = "fusion")))]
-use trainer::algorithms::DeviceReuse;
 use trainer::algorithms::{Algorithm, FusedReuse};
+#[cfg(all(any(feature = "wgpu", feature = "cuda"), not(feature = "fusion")))]
+use trainer::algorithms::{DeviceReuse, Passes};
 use trainer::config::{AlgorithmConfig, PowerMeanConfig};
 use trainer::device::{self, DeviceChoice, SelectedDevice};
 use trainer::logged::{Behaviour, LoggedTrajectories};
@@ -27,8 +27,12 @@ type Failure = Box<dyn Error>;
 
 fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [folder, _, gradient_file, _, threads, _, device] = arguments.as_slice() else {
-        return Err("expected FOLDER --gradient FILE --threads N --device NAME".into());
+    let (passes, arguments) = match arguments.as_slice() {
+        [option, passes, rest @ ..] if option == "--passes" => (Some(passes.as_str()), rest),
+        all => (None, all),
+    };
+    let [folder, _, gradient_file, _, threads, _, device] = arguments else {
+        return Err("expected [--passes 1|2] FOLDER --gradient FILE --threads N --device NAME".into());
     };
     let folder = PathBuf::from(folder);
     let device = device::select(&device.parse::<DeviceChoice>()?)?;
@@ -38,7 +42,7 @@ fn main() -> Result<(), Failure> {
     if device.is_host() {
         on_host(inputs, &Threads::new(threads.parse()?)?, gradient_file)
     } else {
-        on_device(inputs, gradient_file)
+        on_device(inputs, passes, gradient_file)
     }
 }
 
@@ -95,9 +99,15 @@ fn on_host(inputs: Inputs<'_>, threads: &Threads, gradient_file: &str) -> Result
 
 /// The fused kernels of a GPU.
 #[cfg(all(any(feature = "wgpu", feature = "cuda"), not(feature = "fusion")))]
-fn on_device(inputs: Inputs<'_>, gradient_file: &str) -> Result<(), Failure> {
+fn on_device(inputs: Inputs<'_>, passes: Option<&str>, gradient_file: &str) -> Result<(), Failure> {
     let Inputs { state, policy, device, algorithm, shape, batches } = inputs;
     let mut reuse = DeviceReuse::new(&algorithm, state, shape, &device.device)?;
+    reuse = match passes {
+        Some("1") => reuse.with_passes(Passes::One),
+        Some("2") => reuse.with_passes(Passes::Two),
+        Some(other) => return Err(format!("1 or 2 passes, not {other}").into()),
+        None => reuse,
+    };
     for batch in batches {
         reuse.estimate(&policy, &[batch], &mut Phases::default());
     }
@@ -113,7 +123,7 @@ fn on_device(inputs: Inputs<'_>, gradient_file: &str) -> Result<(), Failure> {
 }
 
 #[cfg(not(all(any(feature = "wgpu", feature = "cuda"), not(feature = "fusion"))))]
-fn on_device(inputs: Inputs<'_>, _: &str) -> Result<(), Failure> {
+fn on_device(inputs: Inputs<'_>, _: Option<&str>, _: &str) -> Result<(), Failure> {
     Err(format!("this build has no kernels for {}", inputs.device.name).into())
 }
 

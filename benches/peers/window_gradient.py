@@ -16,6 +16,8 @@ PyTorch with CUDA graphs, too, and ours on every device of `--ours-devices`:
 
     cargo build --release --workspace --features wgpu --example window_gradient
     python benches/peers/window_gradient.py --device cuda
+
+`--ours-passes 1 2` times both ways of our kernels beside each other.
 """
 
 import argparse
@@ -86,7 +88,12 @@ def compare(size, threads, options, writer):
         workload.save(f"{folder}/trajectories.safetensors", trajectories)
         workload.save(f"{folder}/policy.safetensors", policy)
         expected = workload.oracle(workload.Inputs(folder, np.float64))
-        candidates = [(f"ours on {device}", [options.ours], device) for device in options.ours_devices]
+        candidates = []
+        for device in options.ours_devices:
+            for passes in options.ours_passes or [None]:
+                how = ["--passes", passes] if passes else []
+                name = " ".join([f"ours on {device}", *(["in", passes] if passes else [])])
+                candidates.append((name, [options.ours, *how], device))
         for peer in options.peers:
             candidates.append((peer, [sys.executable, str(HERE / "contenders.py"), peer], options.device))
         contenders = []
@@ -128,6 +135,7 @@ def main():
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--peers", nargs="*", help="torch, torch-compiled, torch-graphs, jax")
     parser.add_argument("--ours-devices", nargs="+", choices=["cpu", "wgpu", "cuda"])
+    parser.add_argument("--ours-passes", nargs="+", choices=["1", "2"], help="over the window, by the kernels of a card")
     parser.add_argument("--ours", default="target/release/examples/window_gradient")
     parser.add_argument("--raw", default="window_gradient.csv")
     options = parser.parse_args()

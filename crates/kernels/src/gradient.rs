@@ -13,10 +13,12 @@ use crate::device::{Buffer, KernelDevice, length};
 use crate::loading::{is_kept, load_observations, load_weights};
 use crate::network::{Four, accumulate_rows, backward, forward, write_kept};
 use crate::numeric::exp;
-use crate::plan::{FOUR, Keep, NetworkPlan, NotCovered, UNITS};
+use crate::plan::{FOUR, NetworkPlan, NotCovered, Pass, UNITS};
 use crate::statistics::target_log_std;
 use crate::window::WindowBuffers;
 
+/// Numbers that a device reads together.
+pub(crate) const SECTOR: usize = 8;
 /// Cubes that a processor of the device runs together, given their registers.
 const RESIDENT: usize = 4;
 /// Most rows of partial gradients on a device that does not tell how many processors it has.
@@ -28,7 +30,8 @@ pub struct Gradient {
     plan: NetworkPlan,
 }
 
-/// Gradients of parts of the window, `[rows, parameters]`, whose sum is that of the surrogate.
+/// Gradients of parts of the window, `[rows, parameters]`, whose sum is that of the surrogate. From one row's beginning to the
+/// next's is a multiple of eight numbers.
 #[derive(Clone, Debug)]
 pub struct PartialGradients {
     /// The rows.
@@ -37,6 +40,18 @@ pub struct PartialGradients {
     pub rows: usize,
     /// Numbers of a row, `P`.
     pub parameters: usize,
+    /// Rows of a trajectory, which its weight is still to be multiplied with; `None` for rows that are weighted.
+    pub of_trajectory: Option<usize>,
+}
+
+/// Numbers from one row of partial gradients to the next: whole sectors of a device's memory.
+pub(crate) fn row_length(parameters: usize) -> usize {
+    parameters.next_multiple_of(SECTOR)
+}
+
+/// Cubes with a backward pass that the device runs at the same time.
+pub(crate) fn cubes_at_once(device: &KernelDevice) -> usize {
+    device.processors().map_or(MOST_ROWS, |processors| RESIDENT * processors)
 }
 
 impl Gradient {
@@ -50,7 +65,7 @@ impl Gradient {
         learned: bool,
         device: &KernelDevice,
     ) -> Result<Self, NotCovered> {
-        let plan = NetworkPlan::new(architecture, horizon, learned, Keep::All, device.limits())?;
+        let plan = NetworkPlan::new(architecture, horizon, learned, Pass::Gradient, device.limits())?;
         Ok(Self { plan })
     }
 
@@ -71,14 +86,15 @@ impl Gradient {
         let blocks = steps.div_ceil(self.plan.rows);
         // As few rows as give every cube equally many blocks.
         let count = self.plan.parameter_count();
-        let most = device.processors().map_or(MOST_ROWS, |processors| RESIDENT * processors);
-        let most = most.min(SWEEP_BYTES / (size_of::<f32>() * count)).max(1);
+        let row = row_length(count);
+        let most = cubes_at_once(device).min(SWEEP_BYTES / (size_of::<f32>() * row)).max(1);
         let rows = blocks.div_ceil(blocks.div_ceil(most).max(1)).max(1);
         self.plan.check(parameters, log_std, window);
         assert!(length(weights) >= window.trajectories(), "a weight for every trajectory");
-        let partial = PartialGradients { values: device.empty(rows * count), rows, parameters: count };
+        let values = device.empty(rows * row);
+        let partial = PartialGradients { values, rows, parameters: count, of_trajectory: None };
         // SAFETY: no index leaves its buffer: the plan and the parameters are of one architecture, the window's buffers have its sizes,
-        // and there is a row of `count` numbers for each cube.
+        // and there is a row for each cube.
         unsafe {
             gradient_kernel::launch_unchecked(
                 device.client(),
@@ -120,22 +136,17 @@ fn gradient_kernel(
     let mut numbers = Shared::<[f32]>::new_slice(comptime!(plan.numbers));
     let (rows, size) = comptime!((plan.rows, plan.action_size));
     let (steps, horizon) = (steps as usize, horizon as usize);
-    let parameter_count = comptime!(plan.parameter_count());
     let layers = comptime!(plan.layers.len());
     load_weights(parameters, &mut weights_shared, comptime!(plan.clone()), comptime!(0_usize));
     let mut d = UNIT_POS as usize;
     while d < size {
         let log_std = target_log_std(parameters, fixed_log_std, d, comptime!(plan.clone()));
-        numbers[d] = exp(log_std * -2.0_f32);
+        numbers[d] = exp(-log_std);
         d += comptime!(UNITS);
     }
-    let mut kept = Array::<f32>::new(comptime!(FOUR * FOUR * plan.kept.max(1)));
-    #[unroll]
-    for index in 0..comptime!(FOUR * FOUR * plan.kept) {
-        kept[index] = f32::new(0.0);
-    }
+    let mut kept = nothing_kept(comptime!(plan.clone()));
 
-    let to = CUBE_POS * parameter_count;
+    let to = CUBE_POS * comptime!(row_length(plan.parameter_count()));
     let mut first = true;
     let mut first_step = CUBE_POS * rows;
     while first_step < steps {
@@ -164,7 +175,7 @@ fn gradient_kernel(
                 comptime!(plan.clone()),
                 comptime!(0_usize),
             );
-            score(actions, first_step, &numbers, &mut activations, comptime!(plan.clone()));
+            score(actions, first_step, end - first_step, &numbers, &mut activations, comptime!(plan.clone()));
             sync_cube();
             if comptime!(plan.learned) {
                 let places = comptime!((plan.deviation, plan.mean_parameters, plan.action_size));
@@ -185,14 +196,39 @@ fn gradient_kernel(
         }
         first_step += CUBE_COUNT * rows;
     }
-    if first {
+    write_row(&kept, &mut activations, partial, to, first, comptime!(plan.clone()));
+}
+
+/// Zeros, of which a unit keeps its tiles' sums in registers.
+#[cube]
+pub(crate) fn nothing_kept(#[comptime] plan: NetworkPlan) -> Array<f32> {
+    let mut kept = Array::<f32>::new(comptime!(FOUR * FOUR * plan.kept.max(1)));
+    #[unroll]
+    for index in 0..comptime!(FOUR * FOUR * plan.kept) {
+        kept[index] = f32::new(0.0);
+    }
+    kept
+}
+
+/// Completes a row of partial gradients that begins at `to`: with what was kept, or, without any block, with zeros. Begins with
+/// all units past a barrier.
+#[cube]
+pub(crate) fn write_row(
+    kept: &Array<f32>,
+    activations: &mut [Four],
+    partial: &mut [f32],
+    to: usize,
+    empty: bool,
+    #[comptime] plan: NetworkPlan,
+) {
+    if empty {
         let mut index = UNIT_POS as usize;
-        while index < parameter_count {
+        while index < comptime!(plan.parameter_count()) {
             partial[to + index] = f32::new(0.0);
-            index += comptime!(UNITS);
+            index += comptime!(plan.units);
         }
     } else {
-        write_kept(&kept, &mut activations, partial, to, comptime!(plan.clone()), comptime!(0_usize));
+        write_kept(kept, activations, partial, to, comptime!(plan.clone()), comptime!(0_usize));
     }
 }
 
@@ -236,12 +272,13 @@ fn coefficient_of(
     (coefficient, kept)
 }
 
-/// Replaces the means by the gradient with respect to them, `w G (a - mu) / sigma^2`, with zeros for steps that are left
-/// out; keeps every row's gradient with respect to a learned `ln sigma`, `w G ((a - mu)^2 / sigma^2 - 1)`.
+/// Replaces the means by the gradient with respect to them, `c (a - mu) / sigma^2`, with every row's coefficient `c`, and zeros
+/// for steps that are left out; keeps every row's gradient with respect to a learned `ln sigma`, `c ((a - mu)^2 / sigma^2 - 1)`.
 #[cube]
-fn score(
+pub(crate) fn score(
     actions: &[f32],
     first_step: usize,
+    count: usize,
     numbers: &[f32],
     activations: &mut [Four],
     #[comptime] plan: NetworkPlan,
@@ -257,17 +294,18 @@ fn score(
         #[unroll]
         for k in 0..FOUR {
             let row = group * FOUR + k;
-            if is_kept(numbers, row, comptime!(plan.rows), comptime!(plan.row_flags())) {
+            if is_kept(numbers, row, count, comptime!(plan.row_flags())) {
                 coefficients.insert(k, numbers[comptime!(plan.scratch()) + row]);
                 deviations.insert(k, actions[(first_step + row) * size + d] - means.extract(k));
             }
         }
-        let scaled = deviations * Four::new(numbers[d]);
+        let scale = numbers[d];
+        let scaled = deviations * Four::new(scale * scale);
         if comptime!(plan.learned) {
             activations[comptime!(plan.deviation) + d * stride + group] =
                 coefficients * (deviations * scaled - Four::new(1.0));
         }
         activations[output + d * stride + group] = coefficients * scaled;
-        index += comptime!(UNITS);
+        index += comptime!(plan.units);
     }
 }

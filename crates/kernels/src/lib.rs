@@ -2,14 +2,16 @@
 //!
 //! | kernel | launches | reads | leaves |
 //! |---|---|---|---|
+//! | [`Sweep`] | 1 | window, parameters | `l` and the exponent of `D`, `[parts, window, batch]`, and the gradients of the parts |
 //! | [`Statistics`] | 1 | window, parameters | `l` and the exponent of `D`, `[window, batch]` |
 //! | [`Weights`] | 1 | statistics | weights `[window, batch]`, diagnostics |
 //! | [`Gradient`] | 1 | window, parameters, weights | partial gradients, `[rows, P]` |
-//! | [`reduce::sum`] | 1 | partial gradients | gradient, `[P]` |
-//! | [`reduce::step`] | 1 | partial gradients, parameters, moments | the same after one step, `|g|^2` |
+//! | [`reduce::sum`] | 1 | partial gradients, weights | gradient, `[P]` |
+//! | [`reduce::step`] | 1 | partial gradients, weights, parameters, moments | the same after one step, `|g|^2` |
 //! | [`WindowBuffers::store`] | 2 or 3 | a batch on the device | its slot, with step returns |
 //!
-//! Activations never leave a cube: `plan` lays a network out in shared memory, `network` runs it forward and backward over
+//! An estimate is sweep, weights and sum; or, where the sweep's gradients would take too much memory, statistics, weights, gradient
+//! and sum. Activations never leave a cube: `plan` lays a network out in shared memory, `network` runs it forward and backward over
 //! a block of steps. Sums have an order that sizes and device decide and no atomics, so results do not depend on scheduling.
 //! There is no infinity in the arithmetic, only the estimator's `1e30`; a NaN that comes in reaches the gradient.
 //!
@@ -24,18 +26,25 @@
     reason = "kernels run without bounds checks; every launch says why its indices stay inside"
 )]
 #![allow(unused_qualifications, reason = "the macro qualifies what a kernel calls")]
+#![expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "an array of a kernel is not the handle that it is on the host"
+)]
 #![allow(clippy::needless_range_loop, reason = "kernels have no iterators over what they index")]
 
 mod device;
 mod gradient;
+mod lanes;
 mod layer_plan;
 mod loading;
+mod moments;
 mod network;
 #[allow(missing_docs, reason = "the macro makes a module of each function")]
 pub mod numeric;
 mod plan;
 pub mod reduce;
 mod statistics;
+mod sweep;
 mod weights;
 mod window;
 
@@ -44,5 +53,6 @@ pub use device::{Buffer, KernelDevice};
 pub use gradient::{Gradient, PartialGradients};
 pub use plan::{Limits, NotCovered};
 pub use statistics::{Statistics, TrajectoryStatistics};
+pub use sweep::Sweep;
 pub use weights::{WeightRule, Weights};
 pub use window::{BatchBuffers, MOST_NUMBERS, Returns, WindowBuffers};

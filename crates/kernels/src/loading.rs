@@ -48,31 +48,34 @@ fn load_product(
 /// The weights of the four features of vector `column`, which are summed over, for feature `to`; zeros behind the last one.
 #[cube]
 fn summands(parameters: &[f32], column: usize, to: usize, #[comptime] product: Product) -> Four {
-    let mut four = Four::new(0.0);
-    #[unroll]
-    for k in 0..FOUR {
-        let from = column * FOUR + k;
-        if from < comptime!(product.from) {
-            let place = comptime!(product.weight)
-                + from * comptime!(product.from_stride)
-                + to * comptime!(product.to_stride);
-            four.insert(k, parameters[place]);
-        }
-    }
-    four
+    let from = column * FOUR;
+    let place = product_place(from, to, product);
+    four_of(parameters, place, comptime!(product.from) - from, comptime!(product.from_stride))
 }
 
-/// The weights of feature `from` for those of vector `column`; behind the last one, its weight once more.
+/// The weights of feature `from` for those of vector `column`; zeros behind the last one.
 #[cube]
 pub(crate) fn factors(parameters: &[f32], from: usize, column: usize, #[comptime] product: Product) -> Four {
+    let to = column * FOUR;
+    let place = product_place(from, to, product);
+    four_of(parameters, place, comptime!(product.to) - to, comptime!(product.to_stride))
+}
+
+/// Place of the weight of feature `from` for feature `to`.
+#[cube]
+fn product_place(from: usize, to: usize, #[comptime] product: Product) -> usize {
+    comptime!(product.weight) + from * comptime!(product.from_stride) + to * comptime!(product.to_stride)
+}
+
+/// The numbers that stand `stride` apart from `place` on, as far as there are `count`, and zeros behind them.
+#[cube]
+fn four_of(parameters: &[f32], place: usize, count: usize, #[comptime] stride: usize) -> Four {
     let mut four = Four::new(0.0);
     #[unroll]
     for k in 0..FOUR {
-        let to = (column * FOUR + k).min(comptime!(product.to - 1));
-        let place = comptime!(product.weight)
-            + from * comptime!(product.from_stride)
-            + to * comptime!(product.to_stride);
-        four.insert(k, parameters[place]);
+        if k < count {
+            four.insert(k, parameters[place + comptime!(k * stride)]);
+        }
     }
     four
 }

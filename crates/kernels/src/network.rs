@@ -3,11 +3,6 @@
 //! All three matrix products run in tiles that one unit sums in registers, four rows of a feature to a vector, in an order
 //! that is fixed by the sizes alone.
 
-#![expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "an array of a kernel is not the handle that it is on the host"
-)]
-
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 use policy_nets::Activation;

@@ -23,14 +23,16 @@ const LARGEST_BYTES: usize = 100 * 1024;
 const MANY_UNITS: usize = 2 * UNITS;
 /// Numbers for each unit that reductions over a cube need.
 const REDUCTION: usize = 4;
-/// Numbers for each row of a block: its coefficient, and whether it is kept.
+/// Numbers for each row of a block across trajectories: its coefficient, and whether it is kept.
 const PER_ROW: usize = 2;
 /// Vectors in which units exchange their parts of a weight gradient.
 const EXCHANGE: usize = FOUR * UNITS;
 /// Layers whose weight gradients a unit can keep in registers.
 const MOST_KEPT: usize = 4;
-/// Buffers of the kernel with the most, and one for its sizes.
+/// Buffers of the kernel with the most but for the sweep's, and one for its sizes.
 const BINDINGS: usize = 11;
+/// Buffers of the sweep's kernel, and one for its sizes.
+const SWEEP_BINDINGS: usize = 12;
 /// Numbers for every action component: constants of the density.
 const PER_ACTION: usize = 5;
 
@@ -65,10 +67,12 @@ pub enum NotCovered {
         units: usize,
     },
     /// The device hands fewer buffers to a kernel.
-    #[error("the device gives a kernel {bindings} buffers, and one of ours needs {BINDINGS}")]
+    #[error("the device gives a kernel {bindings} buffers, and one of ours needs {needed}")]
     TooFewBindings {
         /// What the device gives.
         bindings: usize,
+        /// What is needed.
+        needed: usize,
     },
 }
 
@@ -99,17 +103,26 @@ pub(crate) struct NetworkPlan {
     pub(crate) activations: usize,
     /// Vectors of weights, at least one.
     pub(crate) weights: usize,
-    /// Single numbers: `[PER_ACTION, action]`, and behind them room for reductions or `[PER_ROW, rows]`.
+    /// Single numbers: `[PER_ACTION, action]`, and behind them room for reductions, coefficients, or `[PER_ROW, rows]`.
     pub(crate) numbers: usize,
 }
 
-/// Which activations a pass needs to the end.
+/// What a plan is for. That decides which activations are kept, and whose steps a block has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Keep {
-    /// Those of the last layer: forward.
-    Last,
-    /// Those of every layer: forward and backward.
-    All,
+pub(crate) enum Pass {
+    /// Forward over each trajectory.
+    Statistics,
+    /// Forward and backward over steps in a row, whosever they are.
+    Gradient,
+    /// Forward and backward over each trajectory.
+    Sweep,
+}
+
+impl Pass {
+    /// Whether activations of all layers are needed to the end.
+    fn goes_back(self) -> bool {
+        self != Self::Statistics
+    }
 }
 
 impl NetworkPlan {
@@ -122,21 +135,22 @@ impl NetworkPlan {
         architecture: &Architecture,
         horizon: usize,
         learned: bool,
-        keep: Keep,
+        pass: Pass,
         limits: Limits,
     ) -> Result<Self, NotCovered> {
         // Sums of partial gradients take the most.
         if limits.units < crate::reduce::UNITS {
             return Err(NotCovered::TooFewUnits { units: limits.units });
         }
-        if limits.bindings < BINDINGS {
-            return Err(NotCovered::TooFewBindings { bindings: limits.bindings });
+        let needed = if pass == Pass::Sweep { SWEEP_BINDINGS } else { BINDINGS };
+        if limits.bindings < needed {
+            return Err(NotCovered::TooFewBindings { bindings: limits.bindings, needed });
         }
         let comfortable = limits.shared_bytes.min(COMFORTABLE_BYTES);
         let largest = limits.shared_bytes.min(LARGEST_BYTES);
         // Blocks of many rows first, then weights beside them, then whatever fits. A forward pass takes so many rows that a
         // trajectory is soon done; with the registers of a backward pass there would be too few cubes at work.
-        let many = keep == Keep::Last && horizon > 64 && limits.units >= MANY_UNITS;
+        let many = !pass.goes_back() && horizon > 64 && limits.units >= MANY_UNITS;
         let preferences = [
             (128, MANY_UNITS, true, comfortable),
             (64, UNITS, true, comfortable),
@@ -152,7 +166,7 @@ impl NetworkPlan {
             .into_iter()
             .skip(usize::from(!many))
             .map(|(most_rows, units, weights, bytes)| {
-                (Self::lay_out(architecture, learned, [most_rows, units], horizon, keep, weights), bytes)
+                (Self::lay_out(architecture, learned, [most_rows, units], horizon, pass, weights), bytes)
             })
             .find(|(plan, bytes)| plan.bytes() <= *bytes)
             .map(|(plan, _)| plan)
@@ -168,17 +182,16 @@ impl NetworkPlan {
         learned: bool,
         [most_rows, units]: [usize; 2],
         horizon: usize,
-        keep: Keep,
+        pass: Pass,
         share_weights: bool,
     ) -> Self {
-        let rows = match keep {
-            // Blocks of one trajectory, of even size: 1000 steps are eight of 128, 150 are two of 76.
-            Keep::Last => {
-                let blocks = horizon.div_ceil(most_rows).max(1);
-                horizon.div_ceil(blocks).next_multiple_of(FOUR).max(FOUR)
-            }
+        let rows = if pass == Pass::Gradient {
             // Blocks that go on from one trajectory to the next.
-            Keep::All => most_rows,
+            most_rows
+        } else {
+            // Blocks of one trajectory, of even size: 1000 steps are eight of 128, 150 are two of 76.
+            let blocks = horizon.div_ceil(most_rows).max(1);
+            horizon.div_ceil(blocks).next_multiple_of(FOUR).max(FOUR)
         };
         let groups = rows / FOUR;
         let stride = groups | 1;
@@ -187,17 +200,13 @@ impl NetworkPlan {
 
         let mut layers: Vec<LayerPlan> = vec![];
         let (mut parameters, mut weights, mut kept) = (0, 0, 0);
-        let (mut input, mut end) = match keep {
-            // Two areas that take turns.
-            Keep::Last => (0, 2 * widest * stride),
-            Keep::All => (0, architecture.observation_size * stride),
-        };
+        let goes_back = pass.goes_back();
+        let mut input = 0;
+        // Forward alone, two areas take turns.
+        let mut end = if goes_back { architecture.observation_size } else { 2 * widest } * stride;
         for (index, &(inputs, outputs)) in sizes.iter().enumerate() {
-            let output = match keep {
-                Keep::Last => (1 - index % 2) * widest * stride,
-                Keep::All => end,
-            };
-            if keep == Keep::All {
+            let output = if goes_back { end } else { (1 - index % 2) * widest * stride };
+            if goes_back {
                 end += outputs * stride;
             }
             let weight = parameters;
@@ -216,9 +225,8 @@ impl NetworkPlan {
                 }
                 product
             };
-            let goes_back = keep == Keep::All && index > 0;
             let forward = product([inputs, outputs], [1, inputs], share_weights);
-            let backward = product([outputs, inputs], [inputs, 1], share_weights && goes_back);
+            let backward = product([outputs, inputs], [inputs, 1], share_weights && goes_back && index > 0);
             let mut layer = LayerPlan {
                 inputs,
                 outputs,
@@ -233,7 +241,7 @@ impl NetworkPlan {
                 hidden: index + 1 < sizes.len(),
             };
             let [across, down, ..] = layer.gradient_tiles();
-            if keep == Keep::All && across * down <= units && kept < MOST_KEPT {
+            if goes_back && across * down <= units && kept < MOST_KEPT {
                 layer.parts = (units / (across * down)).min(groups);
                 layer.kept = Some(kept);
                 kept += 1;
@@ -242,7 +250,7 @@ impl NetworkPlan {
             input = output;
         }
         let deviation = end;
-        if learned && keep == Keep::All {
+        if learned && goes_back {
             end += architecture.action_size * stride;
         }
         if kept > 0 {
@@ -257,16 +265,18 @@ impl NetworkPlan {
             learned,
             units,
             rows,
-            flagged: keep == Keep::All,
+            flagged: pass == Pass::Gradient,
             stride,
             deviation,
             kept,
             activations: end,
             weights: weights.max(1),
             numbers: PER_ACTION * architecture.action_size
-                + match keep {
-                    Keep::Last => REDUCTION * units,
-                    Keep::All => PER_ROW * rows,
+                + match pass {
+                    Pass::Statistics => REDUCTION * units,
+                    Pass::Gradient => PER_ROW * rows,
+                    // Coefficients of the rows; the reduction comes after them.
+                    Pass::Sweep => rows.max(REDUCTION * units),
                 },
         }
     }
@@ -339,16 +349,16 @@ mod tests {
     }
 
     /// Areas among the activations, and among the weights.
-    fn ranges(plan: &NetworkPlan, keep: Keep) -> [Vec<(usize, usize)>; 2] {
+    fn ranges(plan: &NetworkPlan, pass: Pass) -> [Vec<(usize, usize)>; 2] {
         let (mut activations, mut weights) = (vec![], vec![]);
         for layer in &plan.layers {
-            if keep == Keep::All {
+            if pass.goes_back() {
                 activations.push((layer.output, layer.outputs * plan.stride));
             }
             let products = [layer.forward, layer.backward].into_iter();
             weights.extend(products.filter_map(|product| Some((product.shared?, product.size()))));
         }
-        if keep == Keep::All {
+        if pass.goes_back() {
             activations.push((plan.layers[0].input, plan.observation_size * plan.stride));
             activations.push((plan.deviation, plan.action_size * plan.stride));
         }
@@ -360,16 +370,16 @@ mod tests {
         for sizes in [&[4, 1][..], &[17, 32, 32, 6], &[64, 64, 64, 64], &[3, 33, 7, 5, 2], &[1, 1]] {
             for bias in [false, true] {
                 for horizon in [1, 7, 100, 1000] {
-                    for keep in [Keep::Last, Keep::All] {
+                    for pass in [Pass::Statistics, Pass::Gradient, Pass::Sweep] {
                         for limits in [SMALLEST, LARGE] {
                             let plan =
-                                NetworkPlan::new(&architecture(sizes, bias), horizon, true, keep, limits)
+                                NetworkPlan::new(&architecture(sizes, bias), horizon, true, pass, limits)
                                     .unwrap_or_else(|error| panic!("{sizes:?}: {error}"));
                             assert!(plan.bytes() <= limits.shared_bytes);
                             assert!(plan.rows.is_multiple_of(FOUR) && plan.stride % 2 == 1);
                             assert!(plan.stride * FOUR >= plan.rows && plan.units <= limits.units);
                             let sizes = [plan.activations, plan.weights];
-                            for (mut ranges, size) in ranges(&plan, keep).into_iter().zip(sizes) {
+                            for (mut ranges, size) in ranges(&plan, pass).into_iter().zip(sizes) {
                                 ranges.sort_unstable();
                                 for pair in ranges.windows(2) {
                                     assert!(pair[0].0 + pair[0].1 <= pair[1].0, "{pair:?} in {plan:?}");
@@ -386,7 +396,8 @@ mod tests {
     #[test]
     fn every_unit_has_at_most_one_part_of_a_kept_tile() {
         for sizes in [&[4, 1][..], &[17, 32, 32, 6], &[64, 64, 64], &[9; 9]] {
-            let plan = NetworkPlan::new(&architecture(sizes, false), 100, false, Keep::All, LARGE).unwrap();
+            let plan =
+                NetworkPlan::new(&architecture(sizes, false), 100, false, Pass::Gradient, LARGE).unwrap();
             for layer in &plan.layers {
                 let [across, down, wide, high] = layer.gradient_tiles();
                 assert!(across * wide >= layer.inputs && down * high >= layer.outputs);
@@ -401,7 +412,8 @@ mod tests {
 
     #[test]
     fn few_features_are_computed_one_by_one() {
-        let plan = NetworkPlan::new(&architecture(&[17, 32, 32, 6], false), 100, false, Keep::All, LARGE);
+        let plan =
+            NetworkPlan::new(&architecture(&[17, 32, 32, 6], false), 100, false, Pass::Gradient, LARGE);
         let plan = plan.unwrap();
         let tiles = |product: &Product| product.tiles(plan.groups());
         let [forward, backward] = [plan.last().forward, plan.last().backward];
@@ -411,8 +423,9 @@ mod tests {
 
     #[test]
     fn a_layer_never_writes_what_it_reads() {
-        let plan = NetworkPlan::new(&architecture(&[5, 40, 3, 9, 2], true), 50, false, Keep::Last, SMALLEST)
-            .unwrap();
+        let plan =
+            NetworkPlan::new(&architecture(&[5, 40, 3, 9, 2], true), 50, false, Pass::Statistics, SMALLEST)
+                .unwrap();
         for layer in &plan.layers {
             let (input, output) = (layer.input, layer.output);
             let apart =
@@ -427,13 +440,13 @@ mod tests {
     #[test]
     fn a_network_that_is_too_wide_is_refused() {
         let wide = architecture(&[4, 5000, 1], false);
-        let refused = NetworkPlan::new(&wide, 200, false, Keep::All, SMALLEST).unwrap_err();
+        let refused = NetworkPlan::new(&wide, 200, false, Pass::Gradient, SMALLEST).unwrap_err();
         assert_eq!(refused, NotCovered::TooWide { numbers: 5005, shared_bytes: 16 * 1024 });
-        let few =
-            NetworkPlan::new(&wide, 200, false, Keep::All, Limits { units: 64, ..SMALLEST }).unwrap_err();
+        let few = NetworkPlan::new(&wide, 200, false, Pass::Gradient, Limits { units: 64, ..SMALLEST })
+            .unwrap_err();
         assert_eq!(few, NotCovered::TooFewUnits { units: 64 });
         let limits = Limits { bindings: 8, ..SMALLEST };
-        let few = NetworkPlan::new(&wide, 200, false, Keep::All, limits).unwrap_err();
-        assert_eq!(few, NotCovered::TooFewBindings { bindings: 8 });
+        let few = NetworkPlan::new(&wide, 200, false, Pass::Gradient, limits).unwrap_err();
+        assert_eq!(few, NotCovered::TooFewBindings { bindings: 8, needed: 11 });
     }
 }

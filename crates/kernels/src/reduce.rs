@@ -1,18 +1,19 @@
 //! Sum of the partial gradients, and the optimiser's step with it.
 //!
-//! The sum runs over the rows in an order that their number alone decides, with the rounding errors carried along.
+//! The sum runs over the rows in an order that their number alone decides, with the rounding errors carried along. Rows of
+//! single trajectories are multiplied with their weights on the way; one of weight 0 is left out.
 
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
 use crate::device::{Buffer, KernelDevice, length};
-use crate::gradient::PartialGradients;
+use crate::gradient::{PartialGradients, SECTOR};
 use crate::numeric::lost;
 
 /// Units of a cube, as many as WebGPU guarantees.
 pub(crate) const UNITS: usize = 256;
-/// Parameters that a cube sums, one for each unit of a line.
-const COLUMNS: usize = 32;
+/// Parameters that a cube sums, one for each unit of a line: few, so that many cubes share the rows.
+const COLUMNS: usize = 8;
 /// Rows that a unit reads before it adds the first of them.
 const AHEAD: usize = 8;
 /// Lines of units, each of which sums every so-many-th row.
@@ -68,31 +69,51 @@ pub struct Stepped {
     pub moments: [Buffer; 2],
 }
 
-/// Squares of the gradient that [`step`] packs, one for every 32 parameters.
+/// Squares of the gradient that [`step`] packs, one for every eight parameters.
 pub fn square_count(parameters: usize) -> usize {
     parameters.div_ceil(COLUMNS)
 }
 
-/// The sum of the partial gradients, `[P]`. One launch.
-pub fn sum(partial: &PartialGradients, device: &KernelDevice) -> Buffer {
+impl PartialGradients {
+    /// Rows of a trajectory, or 0.
+    fn parts(&self) -> u32 {
+        self.of_trajectory.unwrap_or(0) as u32
+    }
+
+    /// Checks that there is a weight for every trajectory whose rows need one.
+    fn check(&self, weights: &Buffer) {
+        let trajectories = self.of_trajectory.map_or(0, |parts| self.rows / parts);
+        assert!(length(weights) >= trajectories, "a weight for every trajectory");
+    }
+}
+
+/// The sum of the partial gradients, `[P]`, those of single trajectories times their `weights` `[window, batch]`. One launch.
+///
+/// # Panics
+/// When a weight is missing.
+pub fn sum(partial: &PartialGradients, weights: &Buffer, device: &KernelDevice) -> Buffer {
+    partial.check(weights);
     let gradient = device.empty(partial.parameters);
     // SAFETY: no index leaves its buffer: units with a column below the number of parameters read and write that column alone,
-    // and rows below the number of rows.
+    // rows below the number of rows, and their trajectories' weights.
     unsafe {
         sum_kernel::launch_unchecked(
             device.client(),
             CubeCount::Static(device.cubes(square_count(partial.parameters)), 1, 1),
             CubeDim::new_1d(UNITS as u32),
             partial.values.clone().into_buffer_arg(),
+            weights.clone().into_buffer_arg(),
             gradient.clone().into_buffer_arg(),
             partial.rows as u32,
             partial.parameters as u32,
+            partial.parts(),
+            partial.of_trajectory.is_some(),
         );
     }
     gradient
 }
 
-/// The sum of the partial gradients and a step along it. Writes the [`square_count`] partial sums of the squared
+/// What [`sum`] gives, and a step along it. Writes the [`square_count`] partial sums of the squared
 /// gradient into `packed` from `to` on, and the new parameters behind them. One launch.
 ///
 /// `moments` are Adam's, `[P]` each; a constant step reads none and takes any buffer.
@@ -100,7 +121,7 @@ pub fn sum(partial: &PartialGradients, device: &KernelDevice) -> Buffer {
 /// # Panics
 /// When a buffer is too small.
 pub fn step(
-    partial: &PartialGradients,
+    (partial, weights): (&PartialGradients, &Buffer),
     parameters: &Buffer,
     moments: [&Buffer; 2],
     rule: StepRule,
@@ -109,6 +130,7 @@ pub fn step(
     device: &KernelDevice,
 ) -> Stepped {
     let count = partial.parameters;
+    partial.check(weights);
     assert!(length(parameters) >= count, "parameters of the network");
     assert!(length(packed) >= to + square_count(count) + count, "room for squares and parameters");
     let stepped = Stepped {
@@ -125,13 +147,14 @@ pub fn step(
     assert!(!adam || moments.iter().all(|moment| length(moment) >= count), "moments of every parameter");
     let [rate, beta_1, complement_1, beta_2, complement_2, square_correction, epsilon] = numbers;
     // SAFETY: no index leaves its buffer: units with a column below the number of parameters read and write that column alone,
-    // rows below the number of rows, and `packed` from `to` on, where its caller made room.
+    // rows below the number of rows, their trajectories' weights, and `packed` from `to` on, where its caller made room.
     unsafe {
         step_kernel::launch_unchecked(
             device.client(),
             CubeCount::Static(device.cubes(square_count(count)), 1, 1),
             CubeDim::new_1d(UNITS as u32),
             partial.values.clone().into_buffer_arg(),
+            weights.clone().into_buffer_arg(),
             parameters.clone().into_buffer_arg(),
             moments[0].clone().into_buffer_arg(),
             moments[1].clone().into_buffer_arg(),
@@ -142,6 +165,7 @@ pub fn step(
             packed.clone().into_buffer_arg(),
             partial.rows as u32,
             count as u32,
+            partial.parts(),
             to as u32,
             rate,
             beta_1,
@@ -154,6 +178,7 @@ pub fn step(
             projection.min,
             projection.max,
             adam,
+            partial.of_trajectory.is_some(),
         );
     }
     stepped
@@ -161,9 +186,19 @@ pub fn step(
 
 /// The sum of one column, in the units of the first line; the others get a part of it. Has barriers: every unit calls it.
 #[cube]
-fn column_sum(partial: &[f32], memory: &mut [f32], column: usize, rows: usize, count: usize) -> f32 {
+fn column_sum(
+    partial: &[f32],
+    weights: &[f32],
+    memory: &mut [f32],
+    column: usize,
+    rows: usize,
+    count: usize,
+    parts: usize,
+    #[comptime] weighted: bool,
+) -> f32 {
     let unit = UNIT_POS as usize;
     let line = unit / comptime!(COLUMNS);
+    let row_length = count.div_ceil(comptime!(SECTOR)) * comptime!(SECTOR);
     let mut sum = f32::new(0.0);
     let mut rest = f32::new(0.0);
     if column < count {
@@ -173,7 +208,13 @@ fn column_sum(partial: &[f32], memory: &mut [f32], column: usize, rows: usize, c
             #[unroll]
             for k in 0..AHEAD {
                 let at = row + comptime!(k * LINES);
-                terms[k] = select(at < rows, partial[at.min(rows - 1) * count + column], 0.0_f32);
+                let inside = at.min(rows - 1);
+                let mut term = partial[inside * row_length + column];
+                if comptime!(weighted) {
+                    let weight = weights[inside / parts];
+                    term = select(weight == 0.0_f32, 0.0_f32, weight * term);
+                }
+                terms[k] = select(at < rows, term, 0.0_f32);
             }
             #[unroll]
             for k in 0..AHEAD {
@@ -200,14 +241,23 @@ fn column_sum(partial: &[f32], memory: &mut [f32], column: usize, rows: usize, c
 }
 
 #[cube(launch_unchecked)]
-fn sum_kernel(partial: &[f32], gradient: &mut [f32], rows: u32, count: u32) {
+fn sum_kernel(
+    partial: &[f32],
+    weights: &[f32],
+    gradient: &mut [f32],
+    rows: u32,
+    count: u32,
+    parts: u32,
+    #[comptime] weighted: bool,
+) {
     let mut memory = Shared::<[f32]>::new_slice(comptime!(2 * UNITS));
     let unit = UNIT_POS as usize;
     let mut cube = CUBE_POS;
     while cube * comptime!(COLUMNS) < count as usize {
         let column = cube * comptime!(COLUMNS) + unit % comptime!(COLUMNS);
-        let total = column_sum(partial, &mut memory, column, rows as usize, count as usize);
-        if unit < comptime!(COLUMNS) && column < count as usize {
+        let (rows, count) = (rows as usize, count as usize);
+        let total = column_sum(partial, weights, &mut memory, column, rows, count, parts as usize, weighted);
+        if unit < comptime!(COLUMNS) && column < count {
             gradient[column] = total;
         }
         cube += CUBE_COUNT;
@@ -217,6 +267,7 @@ fn sum_kernel(partial: &[f32], gradient: &mut [f32], rows: u32, count: u32) {
 #[cube(launch_unchecked)]
 fn step_kernel(
     partial: &[f32],
+    weights: &[f32],
     parameters: &[f32],
     mean: &[f32],
     square: &[f32],
@@ -227,6 +278,7 @@ fn step_kernel(
     packed: &mut [f32],
     rows: u32,
     count: u32,
+    parts: u32,
     to: u32,
     rate: f32,
     beta_1: f32,
@@ -239,6 +291,7 @@ fn step_kernel(
     min: f32,
     max: f32,
     #[comptime] adam: bool,
+    #[comptime] weighted: bool,
 ) {
     let mut memory = Shared::<[f32]>::new_slice(comptime!(2 * UNITS));
     let unit = UNIT_POS as usize;
@@ -247,7 +300,8 @@ fn step_kernel(
     let mut cube = CUBE_POS;
     while cube < cubes {
         let column = cube * comptime!(COLUMNS) + unit % comptime!(COLUMNS);
-        let total = column_sum(partial, &mut memory, column, rows as usize, count);
+        let (rows, parts) = (rows as usize, parts as usize);
+        let total = column_sum(partial, weights, &mut memory, column, rows, count, parts, weighted);
         if unit < comptime!(COLUMNS) {
             let mut squared = f32::new(0.0);
             if column < count {

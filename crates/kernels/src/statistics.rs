@@ -8,11 +8,13 @@ use crate::device::{Buffer, KernelDevice};
 use crate::loading::{load_observations, load_weights};
 use crate::network::{Four, forward};
 use crate::numeric::{LOG_ZERO, exp, exp_m1, log_1p, lost};
-use crate::plan::{FOUR, Keep, NetworkPlan, NotCovered};
+use crate::plan::{FOUR, NetworkPlan, NotCovered, Pass};
 use crate::window::WindowBuffers;
 
 /// Numbers that a unit adds up before units wait for each other.
 const TOGETHER: usize = 8;
+/// Numbers of a unit's sums: of the log-ratio and what it lost, of the divergence and what it lost.
+const SUMS: usize = 4;
 
 /// The kernel for one architecture and horizon.
 #[derive(Clone, Debug)]
@@ -20,7 +22,7 @@ pub struct Statistics {
     plan: NetworkPlan,
 }
 
-/// What the kernel leaves, `[window, batch]` each.
+/// What the kernel leaves, `[parts, window, batch]` each, to be summed over the parts.
 #[derive(Clone, Debug)]
 pub struct TrajectoryStatistics {
     /// `l_ij = ln p_i(tau_ij) - ln p_k(tau_ij)`, behaviour less target.
@@ -28,6 +30,16 @@ pub struct TrajectoryStatistics {
     /// `sum_t ln d2` of the steps' order-2 Renyi divergences, the exponent of the closed-form second moment; `1e30` where
     /// the target's variance is at least twice the behaviour's.
     pub divergence: Buffer,
+    /// Parts of a trajectory that were computed apart.
+    pub parts: usize,
+}
+
+impl TrajectoryStatistics {
+    /// Room for the statistics of `trajectories` in so many parts.
+    pub(crate) fn empty(trajectories: usize, parts: usize, device: &KernelDevice) -> Self {
+        let count = trajectories * parts;
+        Self { log_ratio: device.empty(count), divergence: device.empty(count), parts }
+    }
 }
 
 impl Statistics {
@@ -41,7 +53,7 @@ impl Statistics {
         learned: bool,
         device: &KernelDevice,
     ) -> Result<Self, NotCovered> {
-        let plan = NetworkPlan::new(architecture, horizon, learned, Keep::Last, device.limits())?;
+        let plan = NetworkPlan::new(architecture, horizon, learned, Pass::Statistics, device.limits())?;
         Ok(Self { plan })
     }
 
@@ -59,8 +71,7 @@ impl Statistics {
     ) -> TrajectoryStatistics {
         let count = window.trajectories();
         self.plan.check(parameters, log_std, window);
-        let statistics =
-            TrajectoryStatistics { log_ratio: device.empty(count), divergence: device.empty(count) };
+        let statistics = TrajectoryStatistics::empty(count, 1, device);
         let cubes = device.cubes(count);
         // SAFETY: no index leaves its buffer: the plan and the parameters are of one architecture, the window's buffers have its sizes,
         // and there is room for one number a trajectory.
@@ -107,16 +118,12 @@ fn statistics_kernel(
     let mut activations = Shared::<[Four]>::new_slice(comptime!(plan.activations));
     let mut weights = Shared::<[Four]>::new_slice(comptime!(plan.weights));
     let mut numbers = Shared::<[f32]>::new_slice(comptime!(plan.numbers));
-    let (rows, stride, size) = comptime!((plan.rows, plan.stride, plan.action_size));
-    let output = comptime!(plan.last().output);
-    let scratch = comptime!(plan.scratch());
-    let unit = UNIT_POS as usize;
+    let (rows, size) = comptime!((plan.rows, plan.action_size));
     load_weights(parameters, &mut weights, comptime!(plan.clone()), comptime!(0_usize));
 
     let mut trajectory = CUBE_POS;
     while trajectory < trajectories as usize {
         let length = (lengths[trajectory] as usize).min(horizon as usize);
-        sync_cube();
         density_constants(
             parameters,
             fixed_log_std,
@@ -128,10 +135,7 @@ fn statistics_kernel(
         // The first unit reads all of them, also when the trajectory has no step.
         sync_cube();
 
-        let mut ratio = f32::new(0.0);
-        let mut ratio_lost = f32::new(0.0);
-        let mut divergence = f32::new(0.0);
-        let mut divergence_lost = f32::new(0.0);
+        let mut sums = no_sums();
         let mut start = 0_usize;
         while start < length {
             let first_step = trajectory * horizon as usize + start;
@@ -147,78 +151,152 @@ fn statistics_kernel(
             sync_cube();
             forward(parameters, &weights, &mut activations, comptime!(plan.clone()), comptime!(0_usize));
 
-            let mut index = unit;
-            while index < comptime!(plan.groups() * plan.action_size) {
-                let (group, d) = (index / size, index % size);
-                let new_means = activations[output + d * stride + group];
-                let target_scale = numbers[d];
-                let behaviour_scale = numbers[size + d];
-                let remainder = numbers[2 * size + d];
-                let mut of_ratio = f32::new(0.0);
-                let mut of_divergence = f32::new(0.0);
-                #[unroll]
-                for k in 0..FOUR {
-                    let row = group * FOUR + k;
-                    if row < count {
-                        let place = (first_step + row) * size + d;
-                        let (action, behaviour) = (actions[place], means[place]);
-                        let mean = new_means.extract(k);
-                        let apart = behaviour - mean;
-                        of_ratio += ratio_of_step(action, behaviour, mean, target_scale, behaviour_scale);
-                        of_divergence += apart * apart * remainder;
-                    }
-                }
-                let sum = ratio + of_ratio;
-                ratio_lost += lost(ratio, of_ratio, sum);
-                ratio = sum;
-                let sum = divergence + of_divergence;
-                divergence_lost += lost(divergence, of_divergence, sum);
-                divergence = sum;
-                index += comptime!(plan.units);
-            }
+            sum_steps(
+                actions,
+                means,
+                first_step,
+                count,
+                &numbers,
+                &activations,
+                &mut sums,
+                comptime!(plan.clone()),
+            );
             sync_cube();
             start += rows;
         }
+        leave(&sums, &mut numbers, length, trajectory, log_ratio, exponent, comptime!(plan.clone()));
+        trajectory += CUBE_COUNT;
+    }
+}
 
+/// A unit's sums of both statistics, and what each of them has lost.
+#[cube]
+pub(crate) fn no_sums() -> Array<f32> {
+    let mut sums = Array::<f32>::new(comptime!(SUMS));
+    #[unroll]
+    for index in 0..comptime!(SUMS) {
+        sums[index] = f32::new(0.0);
+    }
+    sums
+}
+
+/// Adds what the first `count` steps of a block, whose means are the network's outputs, give to both statistics.
+#[cube]
+pub(crate) fn sum_steps(
+    actions: &[f32],
+    means: &[f32],
+    first_step: usize,
+    count: usize,
+    numbers: &[f32],
+    activations: &[Four],
+    sums: &mut Array<f32>,
+    #[comptime] plan: NetworkPlan,
+) {
+    let (stride, size) = comptime!((plan.stride, plan.action_size));
+    let output = comptime!(plan.last().output);
+    let mut index = UNIT_POS as usize;
+    while index < comptime!(plan.groups() * plan.action_size) {
+        let (group, d) = (index / size, index % size);
+        let new_means = activations[output + d * stride + group];
+        let mut of_ratio = f32::new(0.0);
+        let mut of_divergence = f32::new(0.0);
+        #[unroll]
+        for k in 0..FOUR {
+            let row = group * FOUR + k;
+            if row < count {
+                let place = (first_step + row) * size + d;
+                let (action, behaviour) = (actions[place], means[place]);
+                let mean = new_means.extract(k);
+                of_ratio += ratio_of_step(action, behaviour, mean, numbers, d, size);
+                of_divergence += divergence_of_step(behaviour, mean, numbers, d, size);
+            }
+        }
+        add_to(sums, of_ratio, comptime!(0_usize));
+        add_to(sums, of_divergence, comptime!(2_usize));
+        index += comptime!(plan.units);
+    }
+}
+
+/// Adds `value` to a sum, and what that loses to the number behind it.
+#[cube]
+pub(crate) fn add_to(sums: &mut Array<f32>, value: f32, #[comptime] place: usize) {
+    let before = sums[place];
+    let sum = before + value;
+    sums[comptime!(place + 1)] += lost(before, value, sum);
+    sums[place] = sum;
+}
+
+/// Adds the sums of all units up and writes both statistics, of so many steps, to `place`. Begins and ends with all units past a
+/// barrier.
+#[cube]
+pub(crate) fn leave(
+    sums: &Array<f32>,
+    numbers: &mut [f32],
+    steps: usize,
+    place: usize,
+    log_ratio: &mut [f32],
+    exponent: &mut [f32],
+    #[comptime] plan: NetworkPlan,
+) {
+    let unit = UNIT_POS as usize;
+    let size = comptime!(plan.action_size);
+    #[unroll]
+    for index in 0..comptime!(SUMS) {
+        numbers[comptime!(plan.scratch() + index * plan.units) + unit] = sums[index];
+    }
+    sync_cube();
+    add_up(numbers, comptime!(plan.clone()));
+    if unit == 0 {
         let mut ratio_constant = f32::new(0.0);
         let mut divergence_constant = f32::new(0.0);
         let mut infinite = false;
-        if unit == 0 {
-            for d in 0..size {
-                ratio_constant += numbers[3 * size + d];
-                let constant = numbers[4 * size + d];
-                infinite = infinite || constant > 1e29_f32;
-                divergence_constant += constant;
-            }
+        for d in 0..size {
+            ratio_constant += numbers[3 * size + d];
+            let constant = numbers[4 * size + d];
+            infinite = infinite || constant > 1e29_f32;
+            divergence_constant += constant;
         }
-        numbers[scratch + unit] = ratio;
-        numbers[comptime!(plan.scratch() + plan.units) + unit] = ratio_lost;
-        numbers[comptime!(plan.scratch() + 2 * plan.units) + unit] = divergence;
-        numbers[comptime!(plan.scratch() + 3 * plan.units) + unit] = divergence_lost;
-        sync_cube();
-        add_up(&mut numbers, comptime!(plan.clone()));
-        if unit == 0 {
-            let steps = f32::cast_from(length as u32);
-            let lost = numbers[comptime!(plan.scratch() + plan.units)];
-            log_ratio[trajectory] = numbers[scratch] + (lost + ratio_constant * steps);
-            let lost = numbers[comptime!(plan.scratch() + 3 * plan.units)];
-            let sum = numbers[comptime!(plan.scratch() + 2 * plan.units)];
-            let total = sum + (lost + divergence_constant * steps);
-            exponent[trajectory] = select(infinite, f32::new(comptime!(-LOG_ZERO)), total);
-        }
-        trajectory += CUBE_COUNT;
+        let steps = f32::cast_from(steps as u32);
+        let lost = numbers[comptime!(plan.scratch() + plan.units)];
+        log_ratio[place] = numbers[comptime!(plan.scratch())] + (lost + ratio_constant * steps);
+        let lost = numbers[comptime!(plan.scratch() + 3 * plan.units)];
+        let sum = numbers[comptime!(plan.scratch() + 2 * plan.units)];
+        let total = sum + (lost + divergence_constant * steps);
+        exponent[place] = select(infinite, f32::new(comptime!(-LOG_ZERO)), total);
     }
+    sync_cube();
 }
 
 /// The part of a step's log-ratio that the means enter: the difference of the squared distances of the action from both, each in
 /// deviations, as a product, which is 0 for equal policies.
 #[cube]
-fn ratio_of_step(action: f32, behaviour: f32, mean: f32, target_scale: f32, behaviour_scale: f32) -> f32 {
+pub(crate) fn ratio_of_step(
+    action: f32,
+    behaviour: f32,
+    mean: f32,
+    numbers: &[f32],
+    d: usize,
+    #[comptime] size: usize,
+) -> f32 {
+    let (target_scale, behaviour_scale) = (numbers[d], numbers[size + d]);
     let (from_behaviour, from_target) = (action - behaviour, action - mean);
     let apart = behaviour - mean;
     let difference = apart * target_scale + from_behaviour * (target_scale - behaviour_scale);
     let sum = from_target * target_scale + from_behaviour * behaviour_scale;
     difference * sum * 0.5_f32
+}
+
+/// The part of a step's divergence that the means enter.
+#[cube]
+pub(crate) fn divergence_of_step(
+    behaviour: f32,
+    mean: f32,
+    numbers: &[f32],
+    d: usize,
+    #[comptime] size: usize,
+) -> f32 {
+    let apart = behaviour - mean;
+    apart * apart * numbers[2 * size + d]
 }
 
 /// Adds up what every unit left of both sums, and of what they lost, into the place of the first. Begins and ends with all units
@@ -266,7 +344,7 @@ pub(crate) fn target_log_std(
 /// For every action component: `1 / s_t`, `1 / s_b`, `1 / (2 s_b^2 - s_t^2)`, and the terms of a step's log-ratio and
 /// divergence that no mean enters, for target `t` and behaviour `b`.
 #[cube]
-fn density_constants(
+pub(crate) fn density_constants(
     parameters: &[f32],
     fixed_log_std: &[f32],
     behaviour_log_std: &[f32],

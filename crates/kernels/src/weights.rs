@@ -8,7 +8,9 @@ use cubecl::prelude::*;
 use estimator::{CoefficientRule, DiagnosticsReport, DivergenceEstimator, MixtureRule};
 
 use crate::device::{Buffer, KernelDevice, length};
-use crate::numeric::{LOG_ZERO, exp, exp_m1, log, log_1m_exp, log_add_exp};
+use crate::lanes::{cube_max, cube_sum, lane_max, lane_sum};
+use crate::moments::{add_parts, coefficients, log_moments};
+use crate::numeric::{exp, exp_m1, log_1m_exp, log_add_exp};
 use crate::plan::Limits;
 use crate::statistics::TrajectoryStatistics;
 
@@ -47,22 +49,22 @@ pub enum WeightRule {
 /// What the kernel is compiled for.
 #[expect(clippy::struct_excessive_bools, reason = "each leaves a part of the kernel out")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct WeightPlan {
-    kind: Kind,
-    closed_form: bool,
-    adaptive_alpha: bool,
-    adaptive_lambda: bool,
-    geometric: bool,
+pub(crate) struct WeightPlan {
+    pub(crate) kind: Kind,
+    pub(crate) closed_form: bool,
+    pub(crate) adaptive_alpha: bool,
+    pub(crate) adaptive_lambda: bool,
+    pub(crate) geometric: bool,
     /// Most batches.
-    capacity: usize,
+    pub(crate) capacity: usize,
     /// Units of the cube, a power of two.
-    units: usize,
+    pub(crate) units: usize,
     /// Units that share a batch, a power of two.
-    lanes: usize,
+    pub(crate) lanes: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Kind {
+pub(crate) enum Kind {
     Uniform,
     MultipleImportance,
     PowerMean,
@@ -115,7 +117,8 @@ impl Weights {
 
     /// Weights `[window, batch]` of windows of `[window, batch]` trajectories. Writes their diagnostics, in the order of
     /// [`DiagnosticsReport::unpack`], to the beginning of `packed`, and from `place` on the log-ratios, unless the weights
-    /// are uniform, and the weights once more. One launch.
+    /// are uniform, and the weights once more. Statistics in several parts become their sums, in the place of the first part. One
+    /// launch.
     ///
     /// # Panics
     /// When a buffer is too small, or there are more batches than planned for.
@@ -131,7 +134,9 @@ impl Weights {
         assert!(window <= self.plan.capacity, "at most {} batches, not {window}", self.plan.capacity);
         assert!(place >= DiagnosticsReport::packed_len(window), "room for the diagnostics");
         assert!(length(packed) >= place + copies * trajectories, "room for weights and log-ratios");
-        let statistics_needed = if copies == 1 { 0 } else { trajectories };
+        // Uniform weights read none.
+        let parts = if copies == 1 { 1 } else { statistics.parts };
+        let statistics_needed = if copies == 1 { 0 } else { trajectories * parts };
         assert!(length(&statistics.log_ratio) >= statistics_needed, "a log-ratio for every trajectory");
         assert!(length(&statistics.divergence) >= statistics_needed, "an exponent for every trajectory");
         let weights = device.empty(trajectories);
@@ -175,6 +180,7 @@ impl Weights {
                 exponent as f32,
                 log_clip as f32,
                 place as u32,
+                parts as u32,
                 self.plan,
             );
         }
@@ -189,15 +195,15 @@ impl WeightPlan {
     }
 
     /// Place of the numbers of one kind.
-    fn place(&self, kind: usize) -> usize {
+    pub(crate) fn place(&self, kind: usize) -> usize {
         self.units + kind * self.capacity
     }
 }
 
 #[cube(launch_unchecked)]
 fn weights_kernel(
-    log_ratio: &[f32],
-    exponent: &[f32],
+    log_ratio: &mut [f32],
+    exponent: &mut [f32],
     weights: &mut [f32],
     packed: &mut [f32],
     window: u32,
@@ -209,6 +215,7 @@ fn weights_kernel(
     power: f32,
     log_clip: f32,
     copies: u32,
+    parts: u32,
     #[comptime] plan: WeightPlan,
 ) {
     let mut memory = Shared::<[f32]>::new_slice(comptime!(plan.memory()));
@@ -219,12 +226,15 @@ fn weights_kernel(
     let unit = UNIT_POS as usize;
     let (group, lane) = (unit / lanes, unit % lanes);
 
+    // A unit reads back only what it wrote itself: sums of the parts, and weights.
+    if parts > 1 {
+        add_parts(log_ratio, exponent, window, batch, parts as usize, plan);
+    }
     if comptime!(plan.kind == Kind::PowerMean) {
         log_moments(log_ratio, exponent, &mut memory, window, batch, log_batch, plan);
         coefficients(&mut memory, window, log_window, log_lambda, plan);
     }
 
-    // A unit reads back only the weights that it wrote itself.
     let mut largest = f32::new(0.0);
     let mut first = 0_usize;
     while first < window {
@@ -267,7 +277,7 @@ fn weights_kernel(
         }
         first += groups;
     }
-    let largest = cube_max(&mut memory, largest, plan).max(f32::new(f32::MIN_POSITIVE));
+    let largest = cube_max(&mut memory, largest, comptime!(plan.units)).max(f32::new(f32::MIN_POSITIVE));
     diagnostics(weights, packed, &mut memory, window, batch, largest, plan);
 }
 
@@ -334,8 +344,8 @@ fn diagnostics(
         square += memory[squares + i];
         i += comptime!(plan.units);
     }
-    let total = cube_sum(memory, sum, plan);
-    let square = cube_sum(memory, square, plan);
+    let total = cube_sum(memory, sum, comptime!(plan.units));
+    let square = cube_sum(memory, square, comptime!(plan.units));
     if unit == 0 {
         packed[0] = total * total / square.max(floor);
         packed[1] = largest * (window * batch) as f32;
@@ -356,148 +366,4 @@ fn diagnostics(
         packed[2 + 4 * window + i] = lambda;
         i += comptime!(plan.units);
     }
-}
-
-/// `ln D_i = logsumexp_j x_ij - ln N` of every batch, with the closed form's exponents or `-2 l_ij`.
-#[cube]
-fn log_moments(
-    log_ratio: &[f32],
-    exponent: &[f32],
-    memory: &mut [f32],
-    window: usize,
-    batch: usize,
-    log_batch: f32,
-    #[comptime] plan: WeightPlan,
-) {
-    let lanes = comptime!(plan.lanes);
-    let groups = comptime!(plan.units / plan.lanes);
-    let unit = UNIT_POS as usize;
-    let (group, lane) = (unit / lanes, unit % lanes);
-    let mut first = 0_usize;
-    while first < window {
-        let i = first + group;
-        // Below every exponent, and no lane without one adds anything.
-        let mut largest = f32::new(-3e38);
-        if i < window {
-            let mut j = lane;
-            while j < batch {
-                largest = largest.max(moment_term(log_ratio, exponent, i * batch + j, plan));
-                j += lanes;
-            }
-        }
-        let largest = lane_max(memory, largest, lane, lanes);
-        let mut sum = f32::new(0.0);
-        if i < window {
-            let mut j = lane;
-            while j < batch {
-                sum += exp(moment_term(log_ratio, exponent, i * batch + j, plan) - largest);
-                j += lanes;
-            }
-        }
-        let sum = lane_sum(memory, sum, lane, lanes);
-        if lane == 0 && i < window {
-            memory[comptime!(plan.place(0)) + i] = (log(sum) - log_batch) + largest;
-        }
-        first += groups;
-    }
-    sync_cube();
-}
-
-#[cube]
-fn moment_term(log_ratio: &[f32], exponent: &[f32], place: usize, #[comptime] plan: WeightPlan) -> f32 {
-    if comptime!(plan.closed_form) { exponent[place] } else { log_ratio[place] * -2.0_f32 }
-}
-
-/// `ln alpha_i` and `ln lambda_i` of every batch.
-#[cube]
-fn coefficients(
-    memory: &mut [f32],
-    window: usize,
-    log_window: f32,
-    log_lambda: f32,
-    #[comptime] plan: WeightPlan,
-) {
-    let (moments, alphas, lambdas) = comptime!((plan.place(0), plan.place(1), plan.place(2)));
-    let unit = UNIT_POS as usize;
-    let mut largest = f32::new(-3e38);
-    let mut log_total = f32::new(0.0);
-    if comptime!(plan.adaptive_alpha) {
-        let mut i = unit;
-        while i < window {
-            largest = largest.max(memory[moments + i] * -0.5_f32);
-            i += comptime!(plan.units);
-        }
-        largest = cube_max(memory, largest, plan);
-        let mut sum = f32::new(0.0);
-        let mut i = unit;
-        while i < window {
-            sum += exp(memory[moments + i] * -0.5_f32 - largest);
-            i += comptime!(plan.units);
-        }
-        log_total = log(cube_sum(memory, sum, plan));
-    }
-    let mut i = unit;
-    while i < window {
-        let half = memory[moments + i] * -0.5_f32;
-        let mut log_alpha = -log_window;
-        if comptime!(plan.adaptive_alpha) {
-            log_alpha = ((half - largest) - log_total).max(f32::new(LOG_ZERO));
-        }
-        let mut log_correction = log_lambda;
-        if comptime!(plan.adaptive_lambda) {
-            log_correction = (log_lambda + half).max(f32::new(LOG_ZERO)).min(f32::new(0.0));
-        }
-        memory[alphas + i] = log_alpha;
-        memory[lambdas + i] = log_correction;
-        i += comptime!(plan.units);
-    }
-    sync_cube();
-}
-
-/// The sum over the units that share a batch, in all of them. Has barriers.
-#[cube]
-fn lane_sum(memory: &mut [f32], value: f32, lane: usize, #[comptime] lanes: usize) -> f32 {
-    let unit = UNIT_POS as usize;
-    memory[unit] = value;
-    sync_cube();
-    let mut half = comptime!(lanes / 2).runtime();
-    while half > 0 {
-        if lane < half {
-            memory[unit] += memory[unit + half];
-        }
-        sync_cube();
-        half /= 2;
-    }
-    let result = memory[unit - lane];
-    sync_cube();
-    result
-}
-
-/// The largest over the units that share a batch, in all of them. Has barriers.
-#[cube]
-fn lane_max(memory: &mut [f32], value: f32, lane: usize, #[comptime] lanes: usize) -> f32 {
-    let unit = UNIT_POS as usize;
-    memory[unit] = value;
-    sync_cube();
-    let mut half = comptime!(lanes / 2).runtime();
-    while half > 0 {
-        if lane < half {
-            memory[unit] = memory[unit].max(memory[unit + half]);
-        }
-        sync_cube();
-        half /= 2;
-    }
-    let result = memory[unit - lane];
-    sync_cube();
-    result
-}
-
-#[cube]
-fn cube_sum(memory: &mut [f32], value: f32, #[comptime] plan: WeightPlan) -> f32 {
-    lane_sum(memory, value, UNIT_POS as usize, comptime!(plan.units))
-}
-
-#[cube]
-fn cube_max(memory: &mut [f32], value: f32, #[comptime] plan: WeightPlan) -> f32 {
-    lane_max(memory, value, UNIT_POS as usize, comptime!(plan.units))
 }

@@ -9,7 +9,7 @@ use integration_tests::problems::Recipe;
 use kernels::cubecl::logging::{LaunchObservation, LaunchObserver};
 use kernels::{KernelDevice, TrajectoryStatistics, WeightRule, Weights};
 use policy_nets::GaussianPolicy;
-use trainer::algorithms::{Algorithm, DeviceReuse};
+use trainer::algorithms::{Algorithm, DeviceReuse, Passes};
 use trainer::config::{AdamConfig, Config, OptimizerConfig};
 use trainer::device::SelectedDevice;
 use trainer::device_trajectories::DeviceTrajectories;
@@ -26,10 +26,16 @@ fn gpus() -> Vec<SelectedDevice> {
     kernel_devices().into_iter().filter(|device| !device.is_host()).collect()
 }
 
+/// Devices with kernels, each with one pass and with two.
+fn ways() -> Vec<(SelectedDevice, Passes)> {
+    gpus().into_iter().flat_map(|gpu| [(gpu.clone(), Passes::One), (gpu, Passes::Two)]).collect()
+}
+
 /// The problem's estimator on a device, with an empty window.
-fn estimator_of(config: &Config, problem: &Problem, device: &Device) -> DeviceReuse {
+fn estimator_of(config: &Config, problem: &Problem, device: &Device, passes: Passes) -> DeviceReuse {
     let policy = policy_state(&problem.target);
-    DeviceReuse::new(&config.algorithm, &policy, batch_shape(problem), device).unwrap()
+    let reuse = DeviceReuse::new(&config.algorithm, &policy, batch_shape(problem), device).unwrap();
+    reuse.with_passes(passes)
 }
 
 /// Weights for ratios of every size and all exponents, with `ln(1 - lambda)` near its ends, and clipped ones.
@@ -40,7 +46,7 @@ fn weights_for_given_ratios() {
     for selected in gpus() {
         let device = KernelDevice::of(&selected.device).unwrap();
         let row = || device.upload(ratios.iter().map(|ratio| *ratio as f32).collect());
-        let statistics = TrajectoryStatistics { log_ratio: row(), divergence: row() };
+        let statistics = TrajectoryStatistics { log_ratio: row(), divergence: row(), parts: 1 };
         let packed = device.empty(7 + 2 * ratios.len());
         let weights = |rule| {
             let kernel = Weights::new(rule, [1, 1], device.limits()).unwrap();
@@ -80,6 +86,7 @@ fn many_trajectories_are_weighed_as_few_are() {
         let statistics = TrajectoryStatistics {
             log_ratio: device.upload(numbers(|x| 3.0 * x.sin())),
             divergence: device.upload(numbers(|x| (0.7 * x).cos().abs())),
+            parts: 1,
         };
         let rule = estimator::CoefficientRule::Adaptive { scale: 1.0 };
         let divergence = estimator::DivergenceEstimator::ClosedForm;
@@ -114,7 +121,7 @@ fn many_batches_are_weighed_as_on_the_host() {
         let device = KernelDevice::of(&selected.device).unwrap();
         let single = |values: &[f64]| device.upload(values.iter().map(|value| *value as f32).collect());
         let statistics =
-            TrajectoryStatistics { log_ratio: single(&log_ratio), divergence: single(&exponent) };
+            TrajectoryStatistics { log_ratio: single(&log_ratio), divergence: single(&exponent), parts: 1 };
         let divergence = estimator::DivergenceEstimator::ClosedForm;
         let rule = WeightRule::PowerMean { rule, divergence, exponent: -1.0 };
         let Some(kernel) = Weights::new(rule, [window, batch], device.limits()) else {
@@ -139,11 +146,11 @@ fn rubbish_behind_the_end_is_not_read() {
     let recipe = Recipe { window: 2, batch: 5, horizon: 23, early_ends: true, ..Recipe::default() };
     let problem = recipe.problem(5);
     let config = configuration(&recipe, &PLAIN);
-    for selected in gpus() {
+    for (selected, passes) in ways() {
         let device = &selected.device;
         let policy = GaussianPolicy::from_state(&policy_state(&problem.target), device);
         let [clean, spoiled] = [false, true].map(|spoils| {
-            let mut algorithm = estimator_of(&config, &problem, device);
+            let mut algorithm = estimator_of(&config, &problem, device, passes);
             for index in 0..2 {
                 let mut batch = fresh_batch(&problem, index);
                 let shape = batch.shape;
@@ -160,7 +167,7 @@ fn rubbish_behind_the_end_is_not_read() {
             host(algorithm.estimate(&policy, &[], &mut Phases::default()).gradient)
         });
         assert!(clean.iter().all(|value| value.is_finite()));
-        assert_eq!(clean, spoiled, "{}", selected.name);
+        assert_eq!(clean, spoiled, "{passes:?} on {}", selected.name);
     }
 }
 
@@ -190,10 +197,10 @@ fn assert_device_batches_conform(recipe: &Recipe, settings: &Settings, seed: u64
     assert!(problem.batches[0].trajectories.iter().any(|steps| steps.len() < recipe.horizon), "an early end");
     let expected = answer(&problem, settings);
     let config = configuration(recipe, settings);
-    for selected in gpus() {
-        let (device, name) = (&selected.device, format!("{settings:?} on {}", selected.name));
+    for (selected, passes) in ways() {
+        let (device, name) = (&selected.device, format!("{settings:?}, {passes:?} on {}", selected.name));
         let policy = GaussianPolicy::from_state(&policy_state(&problem.target), device);
-        let mut algorithm = estimator_of(&config, &problem, device);
+        let mut algorithm = estimator_of(&config, &problem, device, passes);
         for index in 0..recipe.window {
             let batch = DeviceTrajectories::from_host(&fresh_batch(&problem, index), device);
             algorithm.window_mut().push_device(&batch).unwrap();
@@ -242,16 +249,16 @@ impl LaunchObserver for Launches {
     }
 }
 
-/// An iteration of RT-PG is four launches, whatever started them; two more put a batch that is on the device into the
-/// window.
+/// An iteration of RT-PG is three launches with one pass and four with two, whatever started them; two more put a batch that is on
+/// the device into the window.
 #[test]
-fn an_update_is_four_launches() {
+fn an_update_is_three_or_four_launches() {
     let recipe = Recipe { window: 2, batch: 3, horizon: 9, learned: true, ..Recipe::default() };
     let problem = recipe.problem(5);
     let config = configuration(&recipe, &PLAIN);
-    for selected in gpus() {
+    for (selected, passes) in ways() {
         let device = &selected.device;
-        let mut algorithm = estimator_of(&config, &problem, device);
+        let mut algorithm = estimator_of(&config, &problem, device, passes);
         let mut policy = GaussianPolicy::from_state(&policy_state(&problem.target), device);
         let mut optimizer = Optimizer::new(&OptimizerConfig::Adam(AdamConfig::default()));
         let fresh = [fresh_batch(&problem, 0)];
@@ -264,7 +271,7 @@ fn an_update_is_four_launches() {
         let update = algorithm.update(&mut policy, &mut optimizer, &fresh, &mut Phases::default());
         update.packed.read(None).unwrap();
         let names = std::mem::take(&mut *observer.names.lock().unwrap());
-        assert_eq!(names.len(), 4, "{names:?}");
+        assert_eq!(names.len(), if passes == Passes::One { 3 } else { 4 }, "{names:?}");
         algorithm.window_mut().push_device(&on_device).unwrap();
         drop(observation);
         let names = std::mem::take(&mut *observer.names.lock().unwrap());
@@ -278,10 +285,10 @@ fn a_nan_is_seen_on_the_host() {
     let recipe = Recipe { window: 2, batch: 3, horizon: 9, early_ends: false, ..Recipe::default() };
     let problem = recipe.problem(6);
     let config = configuration(&recipe, &PLAIN);
-    for selected in gpus() {
+    for (selected, passes) in ways() {
         let device = &selected.device;
         for what in ["observation", "action", "reward", "parameter"] {
-            let mut algorithm = estimator_of(&config, &problem, device);
+            let mut algorithm = estimator_of(&config, &problem, device, passes);
             let mut state = policy_state(&problem.target);
             let mut batch = fresh_batch(&problem, 1);
             match what {
@@ -306,9 +313,9 @@ fn the_window_comes_back_from_a_checkpoint() {
     let recipe = Recipe { window: 3, batch: 2, horizon: 8, ..Recipe::default() };
     let problem = recipe.problem(8);
     let config = configuration(&recipe, &PLAIN);
-    for selected in gpus() {
+    for (selected, passes) in ways() {
         let device = &selected.device;
-        let new = || estimator_of(&config, &problem, device);
+        let new = || estimator_of(&config, &problem, device, passes);
         let policy = GaussianPolicy::from_state(&policy_state(&problem.target), device);
         let (mut algorithm, mut saved) = (new(), std::collections::BTreeMap::new());
         for index in [0, 1, 2, 0] {

@@ -8,6 +8,8 @@ use integration_tests::oracle::{
 use integration_tests::problems::{DeviationShift, Recipe};
 use policy_nets::GaussianPolicy;
 use trainer::algorithms::{Algorithm, FusedReuse, TrajectoryReuse};
+#[cfg(all(any(feature = "wgpu", feature = "cuda"), not(feature = "fusion")))]
+use trainer::algorithms::{DeviceReuse, Passes};
 use trainer::config::{
     AdamConfig, AlgorithmConfig, CoefficientKind, Config, ConstantConfig, OnPolicyConfig, OptimizerConfig,
     PowerMeanConfig, Source, WindowConfig, load,
@@ -27,24 +29,26 @@ use crate::support::{
     policy_state,
 };
 
-/// The fused algorithm of a device.
+/// The fused algorithms of a device, with empty windows, and what tells them apart: that of the CPU, or those of a GPU with one
+/// pass and with two. None in builds with fusion, which have no kernels of their own.
 pub(crate) fn fused(
     config: &Config,
     problem: &Problem,
     device: &SelectedDevice,
-) -> Option<Box<dyn Algorithm>> {
+) -> Vec<(&'static str, Box<dyn Algorithm>)> {
     let (shape, policy) = (batch_shape(problem), policy_state(&problem.target));
     if device.is_host() {
         let threads = Threads::new(2).unwrap();
         let fused = FusedReuse::new(&config.algorithm, &policy, shape, &device.device, &threads);
-        return Some(Box::new(fused.unwrap()));
+        return vec![("", Box::new(fused.unwrap()))];
     }
+    let mut ways: Vec<(&'static str, Box<dyn Algorithm>)> = vec![];
     #[cfg(all(any(feature = "wgpu", feature = "cuda"), not(feature = "fusion")))]
-    return Some(Box::new(
-        trainer::algorithms::DeviceReuse::new(&config.algorithm, &policy, shape, &device.device).unwrap(),
-    ));
-    #[allow(unreachable_code, reason = "builds with fusion have no kernels of their own")]
-    None
+    for (name, passes) in [(", one pass", Passes::One), (", two passes", Passes::Two)] {
+        let fused = DeviceReuse::new(&config.algorithm, &policy, shape, &device.device).unwrap();
+        ways.push((name, Box::new(fused.with_passes(passes))));
+    }
+    ways
 }
 
 /// A configuration that asks for the settings' estimate.
@@ -113,7 +117,6 @@ fn updates_are_those_of_the_tensor_operations() {
         let config = configuration(&recipe, &PLAIN);
         let (shape, parameters) = (batch_shape(&problem), problem.target.flat().len());
         for selected in kernel_devices() {
-            let Some(mut fused) = fused(&config, &problem, &selected) else { continue };
             let mut state = policy_state(&problem.target);
             if let policy_nets::Deviation::Learned(bounds) = &mut state.deviation {
                 bounds.max = state.log_std[0] + 1e-3;
@@ -138,16 +141,20 @@ fn updates_are_those_of_the_tensor_operations() {
                 }
                 (host(policy.parameters()), norms)
             };
-            let fused = run(fused.as_mut(), &selected.device);
             let host_device = &host_device.device;
             let mut generic = TrajectoryReuse::new(&config.algorithm, &state, shape, host_device).unwrap();
             let generic = run(&mut generic, host_device);
-            for (fused, generic) in fused.0.iter().zip(&generic.0).chain(fused.1.iter().zip(&generic.1)) {
-                assert!((fused - generic).abs() <= 2e-4 * (1.0 + generic.abs()), "{fused} is not {generic}");
-            }
-            if let policy_nets::Deviation::Learned(bounds) = state.deviation {
-                let largest = fused.0[parameters - 2..].iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                assert!(largest <= f64::from(bounds.max as f32), "{largest} above {}", bounds.max);
+            for (way, mut fused) in fused(&config, &problem, &selected) {
+                let name = format!("{}{way}", selected.name);
+                let fused = run(fused.as_mut(), &selected.device);
+                for (fused, generic) in fused.0.iter().zip(&generic.0).chain(fused.1.iter().zip(&generic.1)) {
+                    let close = (fused - generic).abs() <= 2e-4 * (1.0 + generic.abs());
+                    assert!(close, "{fused} is not {generic} on {name}");
+                }
+                if let policy_nets::Deviation::Learned(bounds) = state.deviation {
+                    let largest = fused.0[parameters - 2..].iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                    assert!(largest <= f64::from(bounds.max as f32), "{largest} on {name}");
+                }
             }
         }
     }
@@ -164,19 +171,15 @@ fn assert_fused_conforms_on(devices: &[SelectedDevice], recipe: &Recipe, setting
     let config = configuration(recipe, settings);
     let batches: Vec<_> = (0..problem.window()).map(|index| fresh_batch(&problem, index)).collect();
     for device in devices {
-        let name = format!("seed {seed}, {settings:?}, {recipe:?} on {}", device.name);
-        let Some(mut algorithm) = fused(&config, &problem, device) else { continue };
         let policy = GaussianPolicy::from_state(&policy_state(&problem.target), &device.device);
-        let estimate = algorithm.estimate(&policy, &batches, &mut Phases::default());
-        assert_eq!((estimate.batches, estimate.newest), (problem.window(), problem.window() - 1), "{name}");
-        assert_estimate(
-            &host(estimate.gradient),
-            &estimate.diagnostics.report(),
-            &problem,
-            settings,
-            &expected,
-            &name,
-        );
+        for (way, mut algorithm) in fused(&config, &problem, device) {
+            let name = format!("seed {seed}, {settings:?}, {recipe:?} on {}{way}", device.name);
+            let estimate = algorithm.estimate(&policy, &batches, &mut Phases::default());
+            let held = (estimate.batches, estimate.newest);
+            assert_eq!(held, (problem.window(), problem.window() - 1), "{name}");
+            let (gradient, report) = (host(estimate.gradient), estimate.diagnostics.report());
+            assert_estimate(&gradient, &report, &problem, settings, &expected, &name);
+        }
     }
 }
 
@@ -355,7 +358,7 @@ fn a_network_that_no_kernel_covers() {
         let name = format!("a wide network on {}", device.name);
         #[cfg(all(any(feature = "wgpu", feature = "cuda"), not(feature = "fusion")))]
         if !device.is_host() {
-            let refused = trainer::algorithms::DeviceReuse::new(
+            let refused = DeviceReuse::new(
                 &config.algorithm,
                 &policy_state(&problem.target),
                 batch_shape(&problem),

@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor};
 use estimator::{Diagnostics, log_second_moment};
 use kernels::reduce::{Projection, square_count};
 use kernels::{
-    Buffer, Gradient, KernelDevice, MOST_NUMBERS, PartialGradients, Statistics, TrajectoryStatistics,
+    Buffer, Gradient, KernelDevice, MOST_NUMBERS, PartialGradients, Statistics, Sweep, TrajectoryStatistics,
     Weights, reduce,
 };
 use policy_nets::{Architecture, Deviation, GaussianPolicy, PolicyState};
@@ -24,14 +24,19 @@ use crate::window::ReturnRule;
 
 /// `sum_ij w_ij g(tau_ij)` over the window, by the kernels of the crate [`kernels`].
 ///
-/// An update is four launches: statistics (none for uniform weights), weights, gradient, reduction with the optimiser's
-/// step. Where no kernel computes the weights, the estimator's tensor operations over `[window, batch]` do.
+/// An update is three or four launches: with [`Passes::One`] a sweep, weights, and the weighted sum of the trajectories' gradients
+/// with the optimiser's step; with [`Passes::Two`] statistics, weights, gradient, and that sum. Uniform weights need no
+/// statistics: weights, gradient and sum. Where no kernel computes the weights, the estimator's tensor operations over
+/// `[window, batch]` do, between two passes.
 #[derive(Debug)]
 pub struct DeviceReuse {
     window: DeviceWindow,
     weighting: Weighting,
+    passes: Option<Passes>,
     statistics: Statistics,
     gradient: Gradient,
+    /// Where the device runs it.
+    sweep: Option<Sweep>,
     weights: Option<Weights>,
     architecture: Architecture,
     /// `ln sigma` on the device; where it is learned, it stands at the end of the parameters, and these are not read.
@@ -39,10 +44,20 @@ pub struct DeviceReuse {
     device: KernelDevice,
 }
 
+/// How often the kernels of an estimate go through the window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passes {
+    /// Statistics and the gradient of every trajectory together. Takes memory for that.
+    One,
+    /// Statistics first, then the gradient with the weights that follow from them.
+    Two,
+}
+
 /// Weights and partial gradients. Where a kernel computes the weights, there is a buffer for all that the host reads,
 /// complete but for what an update gives.
 struct Pass {
     partial: PartialGradients,
+    weights: Buffer,
     parameters: Buffer,
     readings: Option<(Buffer, Layout)>,
     diagnostics: Diagnostics,
@@ -74,6 +89,7 @@ impl DeviceReuse {
         // The window is made last: for a network that is not covered there is to be none.
         let statistics = Statistics::new(architecture, shape.horizon, learned, &device).map_err(reason)?;
         let gradient = Gradient::new(architecture, shape.horizon, learned, &device).map_err(reason)?;
+        let sweep = Sweep::new(architecture, shape.horizon, learned, &device).ok();
         let weights = weighting
             .kernel_rule()
             .and_then(|rule| Weights::new(rule, [config.window(), shape.trajectories], device.limits()));
@@ -85,8 +101,10 @@ impl DeviceReuse {
         }
         Ok(Self {
             window: DeviceWindow::new(config.window(), shape, ReturnRule::new(config), &device),
+            passes: None,
             statistics,
             gradient,
+            sweep,
             weighting,
             weights,
             architecture: architecture.clone(),
@@ -102,13 +120,30 @@ impl DeviceReuse {
         self
     }
 
+    /// The estimator with so many passes over the window, instead of those that are less work: one where the device, its memory and
+    /// the weights allow it, two else.
+    #[must_use]
+    pub fn with_passes(mut self, passes: Passes) -> Self {
+        self.passes = Some(passes);
+        self
+    }
+
+    /// The sweep, where an estimate with the window as it is takes one.
+    fn sweep(&self) -> Option<&Sweep> {
+        let possible = self.weights.is_some() && self.weighting != Weighting::Uniform;
+        let trajectories = self.window.buffers().trajectories();
+        let sweep = self.sweep.as_ref().filter(|sweep| possible && sweep.has_room(trajectories))?;
+        let one = self.passes.map_or_else(|| sweep.pays(), |passes| passes == Passes::One);
+        one.then_some(sweep)
+    }
+
     /// The window, for batches that are on the device already.
     pub fn window_mut(&mut self) -> &mut DeviceWindow {
         &mut self.window
     }
 
     /// Everything but the last sum, on the window as it is.
-    fn pass(&mut self, policy: &GaussianPolicy, phases: &mut Phases) -> Pass {
+    fn pass(&self, policy: &GaussianPolicy, phases: &mut Phases) -> Pass {
         let device = &self.device;
         let on_device = |tensor: Tensor<1>| {
             device.buffer_of(tensor).unwrap_or_else(|| panic!("the policy is not on the window's device"))
@@ -117,47 +152,62 @@ impl DeviceReuse {
         let parameters = on_device(policy.parameters());
         let log_std = &self.log_std;
         let buffers = self.window.buffers();
-        let shape = [self.window.len(), self.window.shape().trajectories];
-
+        if let Some(sweep) = self.sweep() {
+            let (statistics, partial) =
+                phases.time(Phase::Gradient, || sweep.launch(&parameters, log_std, buffers, device));
+            let (weights, diagnostics, readings) =
+                phases.time(Phase::Weights, || self.weigh(&statistics, partial.parameters));
+            return Pass { partial, weights, parameters, readings, diagnostics };
+        }
         let (weights, diagnostics, readings) = phases.time(Phase::Weights, || {
-            let uniform = self.weighting == Weighting::Uniform;
-            let statistics = if uniform {
+            let statistics = if self.weighting == Weighting::Uniform {
                 // Not read.
-                TrajectoryStatistics { log_ratio: device.empty(1), divergence: device.empty(1) }
+                TrajectoryStatistics { log_ratio: device.empty(1), divergence: device.empty(1), parts: 1 }
             } else {
                 self.statistics.launch(&parameters, log_std, buffers, device)
             };
-            let Some(weights) = &self.weights else {
-                let exponents = device.tensor(&statistics.divergence, shape);
-                let log_ratio = device.tensor(&statistics.log_ratio, shape);
-                let (weights, diagnostics) = self.weighting.weigh(log_ratio, || log_second_moment(exponents));
-                let weights = device.buffer_of(weights);
-                let weights = weights.unwrap_or_else(|| panic!("the weights left the window's device"));
-                return (weights, diagnostics, None);
-            };
-            let count = policy.parameters().dims()[0];
-            let layout = Layout {
-                batches: shape[0],
-                newest: self.window.newest(),
-                squares: square_count(count),
-                parameters: count,
-                log_ratios: if uniform { 0 } else { shape[0] * shape[1] },
-                weights: shape[0] * shape[1],
-            };
-            let packed = device.empty(layout.count());
-            let weights = weights.launch(&statistics, shape, (&packed, layout.trajectories_place()), device);
-            let front = device.part(&packed, layout.norm_place());
-            let diagnostics = Diagnostics::from_packed(front, device.tensor(&weights, shape));
-            let diagnostics = if uniform {
-                diagnostics
-            } else {
-                diagnostics.with_log_ratio(device.tensor(&statistics.log_ratio, shape))
-            };
-            (weights, diagnostics, Some((packed, layout)))
+            self.weigh(&statistics, policy.parameters().dims()[0])
         });
         let partial = phases
             .time(Phase::Gradient, || self.gradient.launch(&parameters, log_std, &weights, buffers, device));
-        Pass { partial, parameters, readings, diagnostics }
+        Pass { partial, weights, parameters, readings, diagnostics }
+    }
+
+    /// Weights, diagnostics and, where a kernel computes them, what the host reads, for a policy of so many `parameters`.
+    fn weigh(
+        &self,
+        statistics: &TrajectoryStatistics,
+        parameters: usize,
+    ) -> (Buffer, Diagnostics, Option<(Buffer, Layout)>) {
+        let device = &self.device;
+        let shape = [self.window.len(), self.window.shape().trajectories];
+        let count = shape[0] * shape[1];
+        let Some(kernel) = &self.weights else {
+            let exponents = device.tensor(&statistics.divergence, shape);
+            let log_ratio = device.tensor(&statistics.log_ratio, shape);
+            let (weights, diagnostics) = self.weighting.weigh(log_ratio, || log_second_moment(exponents));
+            let weights = device.buffer_of(weights);
+            let weights = weights.unwrap_or_else(|| panic!("the weights left the window's device"));
+            return (weights, diagnostics, None);
+        };
+        let uniform = self.weighting == Weighting::Uniform;
+        let layout = Layout {
+            batches: shape[0],
+            newest: self.window.newest(),
+            squares: square_count(parameters),
+            parameters,
+            log_ratios: if uniform { 0 } else { count },
+            weights: count,
+        };
+        let packed = device.empty(layout.count());
+        let weights = kernel.launch(statistics, shape, (&packed, layout.trajectories_place()), device);
+        let front = device.part(&packed, layout.norm_place());
+        let mut diagnostics = Diagnostics::from_packed(front, device.tensor(&weights, shape));
+        if !uniform {
+            let log_ratio = device.part(&statistics.log_ratio, count).reshape(shape);
+            diagnostics = diagnostics.with_log_ratio(log_ratio);
+        }
+        (weights, diagnostics, Some((packed, layout)))
     }
 
     fn push(&mut self, fresh: &[Trajectories], phases: &mut Phases) {
@@ -185,8 +235,8 @@ impl Algorithm for DeviceReuse {
 
     fn estimate(&mut self, policy: &GaussianPolicy, fresh: &[Trajectories], phases: &mut Phases) -> Estimate {
         self.push(fresh, phases);
-        let Pass { partial, diagnostics, .. } = self.pass(policy, phases);
-        let gradient = phases.time(Phase::Gradient, || reduce::sum(&partial, &self.device));
+        let Pass { partial, weights, diagnostics, .. } = self.pass(policy, phases);
+        let gradient = phases.time(Phase::Gradient, || reduce::sum(&partial, &weights, &self.device));
         Estimate {
             gradient: self.device.tensor(&gradient, [partial.parameters]),
             diagnostics,
@@ -207,7 +257,7 @@ impl Algorithm for DeviceReuse {
             return phases.time(Phase::Update, || estimate.apply(policy, optimizer));
         }
         self.push(fresh, phases);
-        let Pass { partial, parameters, readings, .. } = self.pass(policy, phases);
+        let Pass { partial, weights, parameters, readings, .. } = self.pass(policy, phases);
         let Some((packed, layout)) = readings else { unreachable!("a kernel computes the weights") };
         let gradient = phases.time(Phase::Update, || {
             let device = &self.device;
@@ -226,7 +276,8 @@ impl Algorithm for DeviceReuse {
             };
             let place = (&packed, layout.norm_place());
             let moments = [&moments[0], &moments[1]];
-            let stepped = reduce::step(&partial, &parameters, moments, rule, projection, place, device);
+            let stepped =
+                reduce::step((&partial, &weights), &parameters, moments, rule, projection, place, device);
             let count = [partial.parameters];
             policy.set_projected_parameters(device.tensor(&stepped.parameters, count));
             optimizer.finish_step(stepped.moments.each_ref().map(|moment| device.tensor(moment, count)));

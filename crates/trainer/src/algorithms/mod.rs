@@ -17,7 +17,7 @@ use policy_nets::tensor_file::HostTensor;
 use policy_nets::{GaussianPolicy, PolicyState};
 
 #[cfg(all(feature = "kernels", not(feature = "fusion")))]
-pub use device_reuse::DeviceReuse;
+pub use device_reuse::{DeviceReuse, Passes};
 pub use fused_reuse::{FusedReuse, HostEstimate};
 pub use reuse::TrajectoryReuse;
 pub use variance_reduced::VarianceReduced;

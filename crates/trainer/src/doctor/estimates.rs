@@ -19,7 +19,7 @@ use crate::threads::Threads;
 use crate::trajectories::{BatchShape, Trajectories};
 
 const BATCHES: u32 = 3;
-const SHAPE: BatchShape = BatchShape { trajectories: 6, horizon: 20, observation_size: 5, action_size: 3 };
+const SHAPE: BatchShape = BatchShape { trajectories: 6, horizon: 40, observation_size: 5, action_size: 3 };
 
 /// Normal numbers of one place.
 fn normals(purpose: Purpose, index: u32, count: usize) -> Vec<f32> {
@@ -35,6 +35,16 @@ pub(super) enum Subject {
     Fixed,
     /// A `ReLU` network without biases, and a learned deviation other than those of the batches.
     Learned,
+}
+
+impl Subject {
+    /// The batches' shape: trajectories that a GPU's kernels go through once, and such short ones that they do twice.
+    fn shape(self) -> BatchShape {
+        match self {
+            Self::Fixed => SHAPE,
+            Self::Learned => BatchShape { horizon: 20, ..SHAPE },
+        }
+    }
 }
 
 fn target(subject: Subject) -> PolicyState {
@@ -58,8 +68,8 @@ fn target(subject: Subject) -> PolicyState {
 }
 
 /// A batch of early ends by a policy near `target`, with normal observations and rewards.
-fn batch(target: &PolicyState, index: u32) -> Trajectories {
-    let BatchShape { trajectories, horizon, observation_size, action_size } = SHAPE;
+fn batch(target: &PolicyState, shape: BatchShape, index: u32) -> Trajectories {
+    let BatchShape { trajectories, horizon, observation_size, action_size } = shape;
     let mut behaviour = target.clone();
     let shifts = normals(Purpose::Algorithm, index, behaviour.mean_parameters.len());
     for (parameter, shift) in behaviour.mean_parameters.iter_mut().zip(shifts) {
@@ -67,7 +77,7 @@ fn batch(target: &PolicyState, index: u32) -> Trajectories {
     }
     let wider =
         if matches!(target.deviation, Deviation::Learned(_)) { 0.05 * f64::from(index + 1) } else { 0.0 };
-    let mut batch = Trajectories::zeros(SHAPE);
+    let mut batch = Trajectories::zeros(shape);
     batch.log_std = target.log_std.iter().map(|value| (*value + wider) as f32).collect();
     let steps = trajectories * horizon;
     let observations = normals(Purpose::Reset, index, steps * observation_size);
@@ -113,16 +123,16 @@ impl Case {
             window: BATCHES as usize,
             ..PowerMeanConfig::default()
         };
-        let target = target(subject);
+        let (target, shape) = (target(subject), subject.shape());
         let mut config = Config { kernels, algorithm: AlgorithmConfig::RtPg(options), ..config.clone() };
         config.policy.hidden.clone_from(&target.architecture.hidden);
         config.policy.activation = target.architecture.activation;
         config.policy.bias = target.architecture.bias;
         config.policy.learn_variance = subject == Subject::Learned;
         Self {
-            algorithm: algorithms::make(&config, &target, SHAPE, Streams::new(0), device, threads),
+            algorithm: algorithms::make(&config, &target, shape, Streams::new(0), device, threads),
             policy: GaussianPolicy::from_state(&target, &device.device),
-            batches: (0..BATCHES).map(|index| batch(&target, index)).collect(),
+            batches: (0..BATCHES).map(|index| batch(&target, shape, index)).collect(),
             target,
         }
     }

@@ -1,0 +1,225 @@
+//! Statistics and gradient of every trajectory in one pass: forward and backward over its blocks of steps.
+//!
+//! The gradient of `sum_t G_t ln pi(a_t | s_t)` of a trajectory needs no weight, so it is formed where the statistics are that
+//! the weights follow from, and [`crate::reduce`] multiplies with these when it sums. That saves a forward pass over the window
+//! and a launch, for a row of numbers for each trajectory instead of each cube.
+
+use burn_cubecl::cubecl;
+use cubecl::prelude::*;
+use policy_nets::Architecture;
+use policy_nets::fused::SWEEP_BYTES;
+
+use crate::device::Buffer;
+use crate::device::KernelDevice;
+use crate::gradient::{PartialGradients, cubes_at_once, nothing_kept, row_length, score, write_row};
+use crate::loading::{load_observations, load_weights};
+use crate::network::{Four, accumulate_rows, backward, forward};
+use crate::plan::{NetworkPlan, NotCovered, Pass, UNITS};
+use crate::statistics::{TrajectoryStatistics, density_constants, leave, no_sums, sum_steps};
+use crate::window::WindowBuffers;
+
+/// The kernel for one architecture and horizon.
+#[derive(Clone, Debug)]
+pub struct Sweep {
+    plan: NetworkPlan,
+    horizon: usize,
+    /// Steps of a block that goes on from one trajectory to the next.
+    full_block: usize,
+}
+
+impl Sweep {
+    /// Plans the kernel; `learned` says whether `ln sigma` stands at the end of the flat parameters and has a gradient.
+    ///
+    /// # Errors
+    /// [`NotCovered`] when the network does not fit, or the device gives a kernel too few buffers.
+    pub fn new(
+        architecture: &Architecture,
+        horizon: usize,
+        learned: bool,
+        device: &KernelDevice,
+    ) -> Result<Self, NotCovered> {
+        let limits = device.limits();
+        let plan = NetworkPlan::new(architecture, horizon, learned, Pass::Sweep, limits)?;
+        let full_block = NetworkPlan::new(architecture, horizon, learned, Pass::Gradient, limits)?.rows;
+        Ok(Self { plan, horizon, full_block })
+    }
+
+    /// Whether the rows of so many trajectories fit into [`SWEEP_BYTES`].
+    pub fn has_room(&self, trajectories: usize) -> bool {
+        trajectories <= self.most_rows()
+    }
+
+    /// Whether one pass is less work than two: not where trajectories leave most of a block of their own empty.
+    pub fn pays(&self) -> bool {
+        2 * self.plan.rows >= self.full_block
+    }
+
+    fn most_rows(&self) -> usize {
+        SWEEP_BYTES / (size_of::<f32>() * row_length(self.plan.parameter_count()))
+    }
+
+    /// Blocks that a cube computes one after the other, and cubes of a trajectory: those with which all of `trajectories` are
+    /// done soonest when so many cubes run `at_once`; of several, with the fewest cubes.
+    fn split(&self, trajectories: usize, at_once: usize) -> [usize; 2] {
+        let blocks = self.horizon.div_ceil(self.plan.rows).max(1);
+        (1..=blocks)
+            .map(|span| [span, blocks.div_ceil(span)])
+            .filter(|[span, parts]| *span == blocks || trajectories * parts <= self.most_rows())
+            .min_by_key(|[span, parts]| ((trajectories * parts).div_ceil(at_once) * span, *parts))
+            .unwrap_or([blocks, 1])
+    }
+
+    /// Statistics of all trajectories held and the gradients of their parts, both at the flat `parameters`, and `log_std`
+    /// `[action]` when it is not learned. One launch.
+    ///
+    /// # Panics
+    /// When a buffer is too small.
+    pub fn launch(
+        &self,
+        parameters: &Buffer,
+        log_std: &Buffer,
+        window: &WindowBuffers,
+        device: &KernelDevice,
+    ) -> (TrajectoryStatistics, PartialGradients) {
+        let trajectories = window.trajectories();
+        self.plan.check(parameters, log_std, window);
+        assert_eq!(window.horizon, self.horizon, "horizon of the window");
+        let [span, parts] = self.split(trajectories, cubes_at_once(device));
+        let (rows, count) = (trajectories * parts, self.plan.parameter_count());
+        let statistics = TrajectoryStatistics::empty(trajectories, parts, device);
+        let values = device.empty(rows * row_length(count));
+        let partial = PartialGradients { values, rows, parameters: count, of_trajectory: Some(parts) };
+        // SAFETY: no index leaves its buffer: the plan and the parameters are of one architecture, the window's buffers have its sizes,
+        // and there is a row and room for both statistics for each part of a trajectory.
+        unsafe {
+            sweep_kernel::launch_unchecked(
+                device.client(),
+                CubeCount::Static(device.cubes(rows), 1, 1),
+                CubeDim::new_1d(UNITS as u32),
+                parameters.clone().into_buffer_arg(),
+                log_std.clone().into_buffer_arg(),
+                window.observations.clone().into_buffer_arg(),
+                window.actions.clone().into_buffer_arg(),
+                window.means.clone().into_buffer_arg(),
+                window.log_std.clone().into_buffer_arg(),
+                window.returns.clone().into_buffer_arg(),
+                window.lengths.clone().into_buffer_arg(),
+                statistics.log_ratio.clone().into_buffer_arg(),
+                statistics.divergence.clone().into_buffer_arg(),
+                partial.values.clone().into_buffer_arg(),
+                trajectories as u32,
+                window.batch as u32,
+                window.horizon as u32,
+                parts as u32,
+                (span * self.plan.rows) as u32,
+                self.plan.clone(),
+            );
+        }
+        (statistics, partial)
+    }
+}
+
+/// A cube for each part of a trajectory, `steps` in a row.
+#[cube(launch_unchecked)]
+fn sweep_kernel(
+    parameters: &[f32],
+    fixed_log_std: &[f32],
+    observations: &[f32],
+    actions: &[f32],
+    means: &[f32],
+    behaviour_log_std: &[f32],
+    returns: &[f32],
+    lengths: &[i32],
+    log_ratio: &mut [f32],
+    exponent: &mut [f32],
+    partial: &mut [f32],
+    trajectories: u32,
+    batch: u32,
+    horizon: u32,
+    parts: u32,
+    steps: u32,
+    #[comptime] plan: NetworkPlan,
+) {
+    let mut activations = Shared::<[Four]>::new_slice(comptime!(plan.activations));
+    let mut weights = Shared::<[Four]>::new_slice(comptime!(plan.weights));
+    let mut numbers = Shared::<[f32]>::new_slice(comptime!(plan.numbers));
+    let (rows, layers) = comptime!((plan.rows, plan.layers.len()));
+    let (trajectories, batch, horizon) = (trajectories as usize, batch as usize, horizon as usize);
+    let (parts, steps) = (parts as usize, steps as usize);
+    load_weights(parameters, &mut weights, comptime!(plan.clone()), comptime!(0_usize));
+
+    let mut cube = CUBE_POS;
+    while cube < trajectories * parts {
+        let (trajectory, part) = (cube / parts, cube % parts);
+        let length = (lengths[trajectory] as usize).min(horizon);
+        let begin = (part * steps).min(length);
+        let end = (begin + steps).min(length);
+        density_constants(
+            parameters,
+            fixed_log_std,
+            behaviour_log_std,
+            (trajectory / batch) * comptime!(plan.action_size),
+            &mut numbers,
+            comptime!(plan.clone()),
+        );
+        // The first unit reads all of them, also when there is no step.
+        sync_cube();
+
+        let mut sums = no_sums();
+        let mut kept = nothing_kept(comptime!(plan.clone()));
+        let to = cube * comptime!(row_length(plan.parameter_count()));
+        let mut start = begin;
+        while start < end {
+            let first_step = trajectory * horizon + start;
+            let count = (end - start).min(rows);
+            if (UNIT_POS as usize) < count {
+                numbers[comptime!(plan.scratch()) + UNIT_POS as usize] =
+                    returns[first_step + UNIT_POS as usize];
+            }
+            load_observations(
+                observations,
+                first_step,
+                count,
+                &numbers,
+                &mut activations,
+                comptime!(plan.clone()),
+            );
+            sync_cube();
+            forward(parameters, &weights, &mut activations, comptime!(plan.clone()), comptime!(0_usize));
+            sum_steps(
+                actions,
+                means,
+                first_step,
+                count,
+                &numbers,
+                &activations,
+                &mut sums,
+                comptime!(plan.clone()),
+            );
+            // Of the same outputs that the unit has just read.
+            score(actions, first_step, count, &numbers, &mut activations, comptime!(plan.clone()));
+            sync_cube();
+            let first = start == begin;
+            if comptime!(plan.learned) {
+                let places = comptime!((plan.deviation, plan.mean_parameters, plan.action_size));
+                accumulate_rows(&mut activations, partial, to, first, comptime!(plan.clone()), places);
+            }
+            backward(
+                parameters,
+                &weights,
+                &mut activations,
+                &mut kept,
+                partial,
+                to,
+                first,
+                comptime!(plan.clone()),
+                layers,
+            );
+            start += rows;
+        }
+        write_row(&kept, &mut activations, partial, to, begin == end, comptime!(plan.clone()));
+        let place = part * trajectories + trajectory;
+        leave(&sums, &mut numbers, end - begin, place, log_ratio, exponent, comptime!(plan.clone()));
+        cube += CUBE_COUNT;
+    }
+}
