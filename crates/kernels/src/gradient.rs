@@ -155,8 +155,8 @@ fn gradient_kernel(
             let row = first_step + UNIT_POS as usize;
             if UNIT_POS < comptime!(plan.rows as u32) {
                 let (coefficient, kept) = coefficient_of(weights, lengths, returns, row, end, horizon);
-                numbers[comptime!(plan.scratch()) + UNIT_POS as usize] = coefficient;
-                numbers[comptime!(plan.scratch() + plan.rows) + UNIT_POS as usize] = kept;
+                numbers[comptime!(plan.coefficients()) + UNIT_POS as usize] = coefficient;
+                numbers[comptime!(plan.coefficients() + plan.rows) + UNIT_POS as usize] = kept;
             }
             sync_cube();
             load_observations(
@@ -295,7 +295,7 @@ pub(crate) fn score(
         for k in 0..FOUR {
             let row = group * FOUR + k;
             if is_kept(numbers, row, count, comptime!(plan.row_flags())) {
-                coefficients.insert(k, numbers[comptime!(plan.scratch()) + row]);
+                coefficients.insert(k, numbers[comptime!(plan.coefficients()) + row]);
                 deviations.insert(k, actions[(first_step + row) * size + d] - means.extract(k));
             }
         }

@@ -7,6 +7,9 @@ use crate::layer_plan::Product;
 use crate::network::Four;
 use crate::plan::{FOUR, NetworkPlan};
 
+/// Vectors that a unit reads in code of their own.
+const MOST_UNROLLED: usize = 8;
+
 /// Copies the weights of `layer` and all after it into shared memory, where the plan has room for them.
 #[cube]
 pub(crate) fn load_weights(
@@ -94,19 +97,23 @@ pub(crate) fn load_observations(
     let (size, stride) = comptime!((plan.observation_size, plan.stride));
     let input = comptime!(plan.layers[0].input);
     let vectors = comptime!(plan.observation_size * plan.groups());
-    let mut index = UNIT_POS as usize;
-    while index < vectors {
-        let (group, feature) = (index / size, index % size);
-        let mut four = Four::new(0.0);
-        #[unroll]
-        for k in 0..FOUR {
-            let row = group * FOUR + k;
-            if is_kept(numbers, row, count, comptime!(plan.row_flags())) {
-                four.insert(k, observations[(first_step + row) * size + feature]);
+    let rounds = comptime!(vectors.div_ceil(plan.units));
+    // A compiler that unrolls by itself takes some forty registers more.
+    #[unroll(rounds <= MOST_UNROLLED)]
+    for round in 0..rounds {
+        let index = round * comptime!(plan.units) + UNIT_POS as usize;
+        if index < vectors {
+            let (group, feature) = (index / size, index % size);
+            let mut four = Four::new(0.0);
+            #[unroll]
+            for k in 0..FOUR {
+                let row = group * FOUR + k;
+                if is_kept(numbers, row, count, comptime!(plan.row_flags())) {
+                    four.insert(k, observations[(first_step + row) * size + feature]);
+                }
             }
+            activations[input + feature * stride + group] = four;
         }
-        activations[input + feature * stride + group] = four;
-        index += comptime!(plan.units);
     }
 }
 

@@ -9,6 +9,7 @@ use policy_nets::{Activation, Architecture};
 
 use crate::device::{Buffer, length};
 use crate::layer_plan::{LayerPlan, Product};
+use crate::statistics::SUMS;
 use crate::window::WindowBuffers;
 
 /// Numbers of a vector.
@@ -21,10 +22,6 @@ const COMFORTABLE_BYTES: usize = 48 * 1024;
 const LARGEST_BYTES: usize = 100 * 1024;
 /// Units of a cube that runs blocks of many rows.
 const MANY_UNITS: usize = 2 * UNITS;
-/// Numbers for each unit that reductions over a cube need.
-const REDUCTION: usize = 4;
-/// Numbers for each row of a block across trajectories: its coefficient, and whether it is kept.
-const PER_ROW: usize = 2;
 /// Vectors in which units exchange their parts of a weight gradient.
 const EXCHANGE: usize = FOUR * UNITS;
 /// Layers whose weight gradients a unit can keep in registers.
@@ -93,6 +90,8 @@ pub(crate) struct NetworkPlan {
     pub(crate) rows: usize,
     /// Whether every row of a block says if it is kept.
     flagged: bool,
+    /// Numbers of the units' sums of statistics.
+    sum_numbers: usize,
     /// Vectors from one feature's rows to the next's.
     pub(crate) stride: usize,
     /// Place of every row's gradient with respect to a learned `ln sigma`, `[action, stride]`.
@@ -103,7 +102,7 @@ pub(crate) struct NetworkPlan {
     pub(crate) activations: usize,
     /// Vectors of weights, at least one.
     pub(crate) weights: usize,
-    /// Single numbers: `[PER_ACTION, action]`, and behind them room for reductions, coefficients, or `[PER_ROW, rows]`.
+    /// Single numbers: `[PER_ACTION, action]`, the units' sums, the rows' coefficients, and which rows are kept, as far as the pass has them.
     pub(crate) numbers: usize,
 }
 
@@ -249,6 +248,13 @@ impl NetworkPlan {
             layers.push(layer);
             input = output;
         }
+        let sum_numbers = if pass == Pass::Gradient { 0 } else { SUMS * units };
+        // A coefficient, and across trajectories, whether the row is kept.
+        let per_row = match pass {
+            Pass::Statistics => 0,
+            Pass::Sweep => 1,
+            Pass::Gradient => 2,
+        };
         let deviation = end;
         if learned && goes_back {
             end += architecture.action_size * stride;
@@ -266,18 +272,13 @@ impl NetworkPlan {
             units,
             rows,
             flagged: pass == Pass::Gradient,
+            sum_numbers,
             stride,
             deviation,
             kept,
             activations: end,
             weights: weights.max(1),
-            numbers: PER_ACTION * architecture.action_size
-                + match pass {
-                    Pass::Statistics => REDUCTION * units,
-                    Pass::Gradient => PER_ROW * rows,
-                    // Coefficients of the rows; the reduction comes after them.
-                    Pass::Sweep => rows.max(REDUCTION * units),
-                },
+            numbers: PER_ACTION * architecture.action_size + sum_numbers + per_row * rows,
         }
     }
 
@@ -286,14 +287,19 @@ impl NetworkPlan {
         (FOUR * (self.activations + self.weights) + self.numbers) * size_of::<f32>()
     }
 
-    /// Place of the numbers behind those for every action component.
-    pub(crate) fn scratch(&self) -> usize {
+    /// Place of the units' sums of statistics, behind the numbers for every action component.
+    pub(crate) fn sums(&self) -> usize {
         PER_ACTION * self.action_size
+    }
+
+    /// Place of the rows' coefficients.
+    pub(crate) fn coefficients(&self) -> usize {
+        self.sums() + self.sum_numbers
     }
 
     /// Place of what says which rows of a block are kept, where it is not the first ones.
     pub(crate) fn row_flags(&self) -> Option<usize> {
-        self.flagged.then(|| self.scratch() + self.rows)
+        self.flagged.then(|| self.coefficients() + self.rows)
     }
 
     /// Numbers of the flat parameter vector.

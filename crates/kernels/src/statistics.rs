@@ -14,7 +14,7 @@ use crate::window::WindowBuffers;
 /// Numbers that a unit adds up before units wait for each other.
 const TOGETHER: usize = 8;
 /// Numbers of a unit's sums: of the log-ratio and what it lost, of the divergence and what it lost.
-const SUMS: usize = 4;
+pub(crate) const SUMS: usize = 4;
 
 /// The kernel for one architecture and horizon.
 #[derive(Clone, Debug)]
@@ -135,7 +135,7 @@ fn statistics_kernel(
         // The first unit reads all of them, also when the trajectory has no step.
         sync_cube();
 
-        let mut sums = no_sums();
+        clear_sums(&mut numbers, comptime!(plan.clone()));
         let mut start = 0_usize;
         while start < length {
             let first_step = trajectory * horizon as usize + start;
@@ -151,33 +151,23 @@ fn statistics_kernel(
             sync_cube();
             forward(parameters, &weights, &mut activations, comptime!(plan.clone()), comptime!(0_usize));
 
-            sum_steps(
-                actions,
-                means,
-                first_step,
-                count,
-                &numbers,
-                &activations,
-                &mut sums,
-                comptime!(plan.clone()),
-            );
+            sum_steps(actions, means, first_step, count, &mut numbers, &activations, comptime!(plan.clone()));
             sync_cube();
             start += rows;
         }
-        leave(&sums, &mut numbers, length, trajectory, log_ratio, exponent, comptime!(plan.clone()));
+        leave(&mut numbers, length, trajectory, log_ratio, exponent, comptime!(plan.clone()));
         trajectory += CUBE_COUNT;
     }
 }
 
-/// A unit's sums of both statistics, and what each of them has lost.
+/// Begins a unit's sums of both statistics and of what each of them loses. They stand in shared memory, since registers are scarce
+/// in a backward pass.
 #[cube]
-pub(crate) fn no_sums() -> Array<f32> {
-    let mut sums = Array::<f32>::new(comptime!(SUMS));
+pub(crate) fn clear_sums(numbers: &mut [f32], #[comptime] plan: NetworkPlan) {
     #[unroll]
     for index in 0..comptime!(SUMS) {
-        sums[index] = f32::new(0.0);
+        numbers[comptime!(plan.sums() + index * plan.units) + UNIT_POS as usize] = f32::new(0.0);
     }
-    sums
 }
 
 /// Adds what the first `count` steps of a block, whose means are the network's outputs, give to both statistics.
@@ -187,9 +177,8 @@ pub(crate) fn sum_steps(
     means: &[f32],
     first_step: usize,
     count: usize,
-    numbers: &[f32],
+    numbers: &mut [f32],
     activations: &[Four],
-    sums: &mut Array<f32>,
     #[comptime] plan: NetworkPlan,
 ) {
     let (stride, size) = comptime!((plan.stride, plan.action_size));
@@ -198,6 +187,8 @@ pub(crate) fn sum_steps(
     while index < comptime!(plan.groups() * plan.action_size) {
         let (group, d) = (index / size, index % size);
         let new_means = activations[output + d * stride + group];
+        let (target_scale, behaviour_scale) = (numbers[d], numbers[size + d]);
+        let remainder = numbers[2 * size + d];
         let mut of_ratio = f32::new(0.0);
         let mut of_divergence = f32::new(0.0);
         #[unroll]
@@ -207,30 +198,30 @@ pub(crate) fn sum_steps(
                 let place = (first_step + row) * size + d;
                 let (action, behaviour) = (actions[place], means[place]);
                 let mean = new_means.extract(k);
-                of_ratio += ratio_of_step(action, behaviour, mean, numbers, d, size);
-                of_divergence += divergence_of_step(behaviour, mean, numbers, d, size);
+                let apart = behaviour - mean;
+                of_ratio += ratio_of_step(action, behaviour, mean, target_scale, behaviour_scale);
+                of_divergence += apart * apart * remainder;
             }
         }
-        add_to(sums, of_ratio, comptime!(0_usize));
-        add_to(sums, of_divergence, comptime!(2_usize));
+        let place = comptime!(plan.sums()) + UNIT_POS as usize;
+        add_to(numbers, place, of_ratio, comptime!(plan.units));
+        add_to(numbers, place + comptime!(2 * plan.units), of_divergence, comptime!(plan.units));
         index += comptime!(plan.units);
     }
 }
 
-/// Adds `value` to a sum, and what that loses to the number behind it.
+/// Adds `value` to the sum at `place`, and what that loses to the number `apart` behind it.
 #[cube]
-pub(crate) fn add_to(sums: &mut Array<f32>, value: f32, #[comptime] place: usize) {
-    let before = sums[place];
+fn add_to(memory: &mut [f32], place: usize, value: f32, #[comptime] apart: usize) {
+    let before = memory[place];
     let sum = before + value;
-    sums[comptime!(place + 1)] += lost(before, value, sum);
-    sums[place] = sum;
+    memory[place + apart] += lost(before, value, sum);
+    memory[place] = sum;
 }
 
-/// Adds the sums of all units up and writes both statistics, of so many steps, to `place`. Begins and ends with all units past a
-/// barrier.
+/// Adds the sums of all units up and writes both statistics, of so many steps, to `place`. Ends with all units past a barrier.
 #[cube]
 pub(crate) fn leave(
-    sums: &Array<f32>,
     numbers: &mut [f32],
     steps: usize,
     place: usize,
@@ -240,10 +231,6 @@ pub(crate) fn leave(
 ) {
     let unit = UNIT_POS as usize;
     let size = comptime!(plan.action_size);
-    #[unroll]
-    for index in 0..comptime!(SUMS) {
-        numbers[comptime!(plan.scratch() + index * plan.units) + unit] = sums[index];
-    }
     sync_cube();
     add_up(numbers, comptime!(plan.clone()));
     if unit == 0 {
@@ -257,10 +244,10 @@ pub(crate) fn leave(
             divergence_constant += constant;
         }
         let steps = f32::cast_from(steps as u32);
-        let lost = numbers[comptime!(plan.scratch() + plan.units)];
-        log_ratio[place] = numbers[comptime!(plan.scratch())] + (lost + ratio_constant * steps);
-        let lost = numbers[comptime!(plan.scratch() + 3 * plan.units)];
-        let sum = numbers[comptime!(plan.scratch() + 2 * plan.units)];
+        let lost = numbers[comptime!(plan.sums() + plan.units)];
+        log_ratio[place] = numbers[comptime!(plan.sums())] + (lost + ratio_constant * steps);
+        let lost = numbers[comptime!(plan.sums() + 3 * plan.units)];
+        let sum = numbers[comptime!(plan.sums() + 2 * plan.units)];
         let total = sum + (lost + divergence_constant * steps);
         exponent[place] = select(infinite, f32::new(comptime!(-LOG_ZERO)), total);
     }
@@ -270,15 +257,7 @@ pub(crate) fn leave(
 /// The part of a step's log-ratio that the means enter: the difference of the squared distances of the action from both, each in
 /// deviations, as a product, which is 0 for equal policies.
 #[cube]
-pub(crate) fn ratio_of_step(
-    action: f32,
-    behaviour: f32,
-    mean: f32,
-    numbers: &[f32],
-    d: usize,
-    #[comptime] size: usize,
-) -> f32 {
-    let (target_scale, behaviour_scale) = (numbers[d], numbers[size + d]);
+fn ratio_of_step(action: f32, behaviour: f32, mean: f32, target_scale: f32, behaviour_scale: f32) -> f32 {
     let (from_behaviour, from_target) = (action - behaviour, action - mean);
     let apart = behaviour - mean;
     let difference = apart * target_scale + from_behaviour * (target_scale - behaviour_scale);
@@ -286,24 +265,11 @@ pub(crate) fn ratio_of_step(
     difference * sum * 0.5_f32
 }
 
-/// The part of a step's divergence that the means enter.
-#[cube]
-pub(crate) fn divergence_of_step(
-    behaviour: f32,
-    mean: f32,
-    numbers: &[f32],
-    d: usize,
-    #[comptime] size: usize,
-) -> f32 {
-    let apart = behaviour - mean;
-    apart * apart * numbers[2 * size + d]
-}
-
 /// Adds up what every unit left of both sums, and of what they lost, into the place of the first. Begins and ends with all units
 /// past a barrier.
 #[cube]
 fn add_up(numbers: &mut [f32], #[comptime] plan: NetworkPlan) {
-    let (ratio, divergence) = comptime!((plan.scratch(), plan.scratch() + 2 * plan.units));
+    let (ratio, divergence) = comptime!((plan.sums(), plan.sums() + 2 * plan.units));
     let unit = UNIT_POS as usize;
     let mut count = comptime!(plan.units).runtime();
     while count > 1 {
@@ -324,10 +290,9 @@ fn add_up(numbers: &mut [f32], #[comptime] plan: NetworkPlan) {
 /// Adds the sum at `from` to the one at `to`, and what both lost, which stands `apart` numbers behind.
 #[cube]
 fn add_exactly(memory: &mut [f32], to: usize, from: usize, #[comptime] apart: usize) {
-    let (left, right) = (memory[to], memory[from]);
-    let sum = left + right;
-    memory[apart + to] = memory[apart + to] + memory[apart + from] + lost(left, right, sum);
-    memory[to] = sum;
+    let (value, lost) = (memory[from], memory[apart + from]);
+    memory[apart + to] += lost;
+    add_to(memory, to, value, apart);
 }
 
 /// `ln sigma` of component `d` of the target.

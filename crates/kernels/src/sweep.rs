@@ -15,7 +15,7 @@ use crate::gradient::{PartialGradients, cubes_at_once, nothing_kept, row_length,
 use crate::loading::{load_observations, load_weights};
 use crate::network::{Four, accumulate_rows, backward, forward};
 use crate::plan::{NetworkPlan, NotCovered, Pass, UNITS};
-use crate::statistics::{TrajectoryStatistics, density_constants, leave, no_sums, sum_steps};
+use crate::statistics::{TrajectoryStatistics, clear_sums, density_constants, leave, sum_steps};
 use crate::window::WindowBuffers;
 
 /// The kernel for one architecture and horizon.
@@ -148,8 +148,8 @@ fn sweep_kernel(
     let (parts, steps) = (parts as usize, steps as usize);
     load_weights(parameters, &mut weights, comptime!(plan.clone()), comptime!(0_usize));
 
-    let mut cube = CUBE_POS;
-    while cube < trajectories * parts {
+    let cube = CUBE_POS;
+    if cube < trajectories * parts {
         let (trajectory, part) = (cube / parts, cube % parts);
         let length = (lengths[trajectory] as usize).min(horizon);
         let begin = (part * steps).min(length);
@@ -165,7 +165,7 @@ fn sweep_kernel(
         // The first unit reads all of them, also when there is no step.
         sync_cube();
 
-        let mut sums = no_sums();
+        clear_sums(&mut numbers, comptime!(plan.clone()));
         let mut kept = nothing_kept(comptime!(plan.clone()));
         let to = cube * comptime!(row_length(plan.parameter_count()));
         let mut start = begin;
@@ -173,7 +173,7 @@ fn sweep_kernel(
             let first_step = trajectory * horizon + start;
             let count = (end - start).min(rows);
             if (UNIT_POS as usize) < count {
-                numbers[comptime!(plan.scratch()) + UNIT_POS as usize] =
+                numbers[comptime!(plan.coefficients()) + UNIT_POS as usize] =
                     returns[first_step + UNIT_POS as usize];
             }
             load_observations(
@@ -186,16 +186,7 @@ fn sweep_kernel(
             );
             sync_cube();
             forward(parameters, &weights, &mut activations, comptime!(plan.clone()), comptime!(0_usize));
-            sum_steps(
-                actions,
-                means,
-                first_step,
-                count,
-                &numbers,
-                &activations,
-                &mut sums,
-                comptime!(plan.clone()),
-            );
+            sum_steps(actions, means, first_step, count, &mut numbers, &activations, comptime!(plan.clone()));
             // Of the same outputs that the unit has just read.
             score(actions, first_step, count, &numbers, &mut activations, comptime!(plan.clone()));
             sync_cube();
@@ -219,7 +210,6 @@ fn sweep_kernel(
         }
         write_row(&kept, &mut activations, partial, to, begin == end, comptime!(plan.clone()));
         let place = part * trajectories + trajectory;
-        leave(&sums, &mut numbers, end - begin, place, log_ratio, exponent, comptime!(plan.clone()));
-        cube += CUBE_COUNT;
+        leave(&mut numbers, end - begin, place, log_ratio, exponent, comptime!(plan.clone()));
     }
 }
