@@ -25,6 +25,8 @@ pub struct Sweep {
     horizon: usize,
     /// Steps of a block that goes on from one trajectory to the next.
     full_block: usize,
+    /// Most rows of gradients, for which there is a cube each.
+    most_rows: usize,
 }
 
 impl Sweep {
@@ -41,12 +43,14 @@ impl Sweep {
         let limits = device.limits();
         let plan = NetworkPlan::new(architecture, horizon, learned, Pass::Sweep, limits)?;
         let full_block = NetworkPlan::new(architecture, horizon, learned, Pass::Gradient, limits)?.rows;
-        Ok(Self { plan, horizon, full_block })
+        let most_rows = SWEEP_BYTES / (size_of::<f32>() * row_length(plan.parameter_count()));
+        let most_rows = most_rows.min(device.cubes(usize::MAX) as usize);
+        Ok(Self { plan, horizon, full_block, most_rows })
     }
 
-    /// Whether the rows of so many trajectories fit into [`SWEEP_BYTES`].
+    /// Whether the gradients of so many trajectories fit into [`SWEEP_BYTES`], and the device runs so many cubes.
     pub fn has_room(&self, trajectories: usize) -> bool {
-        trajectories <= self.most_rows()
+        trajectories <= self.most_rows
     }
 
     /// Whether one pass is less work than two: not where trajectories leave most of a block of their own empty.
@@ -54,26 +58,11 @@ impl Sweep {
         2 * self.plan.rows >= self.full_block
     }
 
-    fn most_rows(&self) -> usize {
-        SWEEP_BYTES / (size_of::<f32>() * row_length(self.plan.parameter_count()))
-    }
-
-    /// Blocks that a cube computes one after the other, and cubes of a trajectory: those with which all of `trajectories` are
-    /// done soonest when so many cubes run `at_once`; of several, with the fewest cubes.
-    fn split(&self, trajectories: usize, at_once: usize) -> [usize; 2] {
-        let blocks = self.horizon.div_ceil(self.plan.rows).max(1);
-        (1..=blocks)
-            .map(|span| [span, blocks.div_ceil(span)])
-            .filter(|[span, parts]| *span == blocks || trajectories * parts <= self.most_rows())
-            .min_by_key(|[span, parts]| ((trajectories * parts).div_ceil(at_once) * span, *parts))
-            .unwrap_or([blocks, 1])
-    }
-
     /// Statistics of all trajectories held and the gradients of their parts, both at the flat `parameters`, and `log_std`
     /// `[action]` when it is not learned. One launch.
     ///
     /// # Panics
-    /// When a buffer is too small.
+    /// When a buffer is too small, or [there is no room](Self::has_room).
     pub fn launch(
         &self,
         parameters: &Buffer,
@@ -84,7 +73,9 @@ impl Sweep {
         let trajectories = window.trajectories();
         self.plan.check(parameters, log_std, window);
         assert_eq!(window.horizon, self.horizon, "horizon of the window");
-        let [span, parts] = self.split(trajectories, cubes_at_once(device));
+        assert!(self.has_room(trajectories), "a cube for every trajectory");
+        let blocks = self.horizon.div_ceil(self.plan.rows).max(1);
+        let [span, parts] = split(blocks, trajectories, cubes_at_once(device), self.most_rows);
         let (rows, count) = (trajectories * parts, self.plan.parameter_count());
         let statistics = TrajectoryStatistics::empty(trajectories, parts, device);
         let values = device.empty(rows * row_length(count));
@@ -94,7 +85,7 @@ impl Sweep {
         unsafe {
             sweep_kernel::launch_unchecked(
                 device.client(),
-                CubeCount::Static(device.cubes(rows), 1, 1),
+                CubeCount::Static(rows as u32, 1, 1),
                 CubeDim::new_1d(UNITS as u32),
                 parameters.clone().into_buffer_arg(),
                 log_std.clone().into_buffer_arg(),
@@ -107,7 +98,6 @@ impl Sweep {
                 statistics.log_ratio.clone().into_buffer_arg(),
                 statistics.divergence.clone().into_buffer_arg(),
                 partial.values.clone().into_buffer_arg(),
-                trajectories as u32,
                 window.batch as u32,
                 window.horizon as u32,
                 parts as u32,
@@ -117,6 +107,17 @@ impl Sweep {
         }
         (statistics, partial)
     }
+}
+
+/// How many of a trajectory's blocks a cube computes one after the other, and how many cubes that makes for a trajectory: with them
+/// all `trajectories` are done soonest, when so many cubes run `at_once`; of several such, the fewest cubes. No more than
+/// `most_rows` in all, but for one a trajectory.
+fn split(blocks: usize, trajectories: usize, at_once: usize, most_rows: usize) -> [usize; 2] {
+    (1..=blocks)
+        .map(|span| [span, blocks.div_ceil(span)])
+        .filter(|[span, parts]| *span == blocks || trajectories * parts <= most_rows)
+        .min_by_key(|[span, parts]| ((trajectories * parts).div_ceil(at_once) * span, *parts))
+        .unwrap_or([blocks, 1])
 }
 
 /// A cube for each part of a trajectory, `steps` in a row.
@@ -133,7 +134,6 @@ fn sweep_kernel(
     log_ratio: &mut [f32],
     exponent: &mut [f32],
     partial: &mut [f32],
-    trajectories: u32,
     batch: u32,
     horizon: u32,
     parts: u32,
@@ -144,72 +144,102 @@ fn sweep_kernel(
     let mut weights = Shared::<[Four]>::new_slice(comptime!(plan.weights));
     let mut numbers = Shared::<[f32]>::new_slice(comptime!(plan.numbers));
     let (rows, layers) = comptime!((plan.rows, plan.layers.len()));
-    let (trajectories, batch, horizon) = (trajectories as usize, batch as usize, horizon as usize);
-    let (parts, steps) = (parts as usize, steps as usize);
+    let (horizon, parts, steps) = (horizon as usize, parts as usize, steps as usize);
     load_weights(parameters, &mut weights, comptime!(plan.clone()), comptime!(0_usize));
 
-    let cube = CUBE_POS;
-    if cube < trajectories * parts {
-        let (trajectory, part) = (cube / parts, cube % parts);
-        let length = (lengths[trajectory] as usize).min(horizon);
-        let begin = (part * steps).min(length);
-        let end = (begin + steps).min(length);
-        density_constants(
-            parameters,
-            fixed_log_std,
-            behaviour_log_std,
-            (trajectory / batch) * comptime!(plan.action_size),
-            &mut numbers,
+    let (trajectory, part) = (CUBE_POS / parts, CUBE_POS % parts);
+    let length = (lengths[trajectory] as usize).min(horizon);
+    let begin = (part * steps).min(length);
+    let end = (begin + steps).min(length);
+    density_constants(
+        parameters,
+        fixed_log_std,
+        behaviour_log_std,
+        (trajectory / batch as usize) * comptime!(plan.action_size),
+        &mut numbers,
+        comptime!(plan.clone()),
+    );
+    // The first unit reads all of them, also when there is no step.
+    sync_cube();
+
+    clear_sums(&mut numbers, comptime!(plan.clone()));
+    let mut kept = nothing_kept(comptime!(plan.clone()));
+    let to = CUBE_POS * comptime!(row_length(plan.parameter_count()));
+    let mut start = begin;
+    while start < end {
+        let first_step = trajectory * horizon + start;
+        let count = (end - start).min(rows);
+        if (UNIT_POS as usize) < count {
+            numbers[comptime!(plan.coefficients()) + UNIT_POS as usize] =
+                returns[first_step + UNIT_POS as usize];
+        }
+        load_observations(
+            observations,
+            first_step,
+            count,
+            &numbers,
+            &mut activations,
             comptime!(plan.clone()),
         );
-        // The first unit reads all of them, also when there is no step.
         sync_cube();
-
-        clear_sums(&mut numbers, comptime!(plan.clone()));
-        let mut kept = nothing_kept(comptime!(plan.clone()));
-        let to = cube * comptime!(row_length(plan.parameter_count()));
-        let mut start = begin;
-        while start < end {
-            let first_step = trajectory * horizon + start;
-            let count = (end - start).min(rows);
-            if (UNIT_POS as usize) < count {
-                numbers[comptime!(plan.coefficients()) + UNIT_POS as usize] =
-                    returns[first_step + UNIT_POS as usize];
-            }
-            load_observations(
-                observations,
-                first_step,
-                count,
-                &numbers,
-                &mut activations,
-                comptime!(plan.clone()),
-            );
-            sync_cube();
-            forward(parameters, &weights, &mut activations, comptime!(plan.clone()), comptime!(0_usize));
-            sum_steps(actions, means, first_step, count, &mut numbers, &activations, comptime!(plan.clone()));
-            // Of the same outputs that the unit has just read.
-            score(actions, first_step, count, &numbers, &mut activations, comptime!(plan.clone()));
-            sync_cube();
-            let first = start == begin;
-            if comptime!(plan.learned) {
-                let places = comptime!((plan.deviation, plan.mean_parameters, plan.action_size));
-                accumulate_rows(&mut activations, partial, to, first, comptime!(plan.clone()), places);
-            }
-            backward(
-                parameters,
-                &weights,
-                &mut activations,
-                &mut kept,
-                partial,
-                to,
-                first,
-                comptime!(plan.clone()),
-                layers,
-            );
-            start += rows;
+        forward(parameters, &weights, &mut activations, comptime!(plan.clone()), comptime!(0_usize));
+        sum_steps(actions, means, first_step, count, &mut numbers, &activations, comptime!(plan.clone()));
+        // Of the same outputs that the unit has just read.
+        score(actions, first_step, count, &numbers, &mut activations, comptime!(plan.clone()));
+        sync_cube();
+        let first = start == begin;
+        if comptime!(plan.learned) {
+            let places = comptime!((plan.deviation, plan.mean_parameters, plan.action_size));
+            accumulate_rows(&mut activations, partial, to, first, comptime!(plan.clone()), places);
         }
-        write_row(&kept, &mut activations, partial, to, begin == end, comptime!(plan.clone()));
-        let place = part * trajectories + trajectory;
-        leave(&mut numbers, end - begin, place, log_ratio, exponent, comptime!(plan.clone()));
+        backward(
+            parameters,
+            &weights,
+            &mut activations,
+            &mut kept,
+            partial,
+            to,
+            first,
+            comptime!(plan.clone()),
+            layers,
+        );
+        start += rows;
+    }
+    write_row(&kept, &mut activations, partial, to, begin == end, comptime!(plan.clone()));
+    let place = part * (CUBE_COUNT / parts) + trajectory;
+    leave(&mut numbers, end - begin, place, log_ratio, exponent, comptime!(plan.clone()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_trajectories_are_split_and_many_are_not() {
+        const MOST: usize = 10_000;
+        // HalfCheetah's window: two cubes each would be more than run at once, and take as long.
+        assert_eq!(split(2, 320, 528, MOST), [2, 1]);
+        assert_eq!(split(2, 2560, 528, MOST), [2, 1]);
+        // CartPole's, and five whole episodes of a thousand steps.
+        assert_eq!(split(4, 80, 528, MOST), [1, 4]);
+        assert_eq!(split(16, 5, 528, MOST), [1, 16]);
+        // One turn of four blocks, two of two, or four of one.
+        assert_eq!(split(4, 7, 9, MOST), [4, 1]);
+        // Sixteen blocks one after the other, or five turns of two.
+        assert_eq!(split(16, 300, 528, MOST), [2, 8]);
+        assert_eq!(split(1, 1, 1, MOST), [1, 1]);
+    }
+
+    #[test]
+    fn parts_keep_within_the_rows() {
+        for blocks in 1..20 {
+            for trajectories in [1, 3, 17, 100, 1000] {
+                for most_rows in [1000, 1500, 5000] {
+                    let [span, parts] = split(blocks, trajectories, 528, most_rows);
+                    assert!(trajectories * parts <= most_rows && span * parts >= blocks);
+                    assert!(span * (parts - 1) < blocks, "no part is empty");
+                }
+            }
+        }
     }
 }
