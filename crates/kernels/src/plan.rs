@@ -20,7 +20,9 @@ pub(crate) const UNITS: usize = 128;
 const COMFORTABLE_BYTES: usize = 48 * 1024;
 /// Bytes up to which two do, where a device has so many.
 const LARGEST_BYTES: usize = 100 * 1024;
-/// Units of a cube that runs blocks of many rows.
+/// Rows of a large block.
+pub(crate) const MANY_ROWS: usize = 128;
+/// Units of a cube that runs a forward pass over one.
 const MANY_UNITS: usize = 2 * UNITS;
 /// Vectors in which units exchange their parts of a weight gradient.
 const EXCHANGE: usize = FOUR * UNITS;
@@ -113,8 +115,11 @@ pub(crate) enum Pass {
     Statistics,
     /// Forward and backward over steps in a row, whosever they are.
     Gradient,
-    /// Forward and backward over each trajectory.
-    Sweep,
+    /// Forward and backward over each trajectory, with large blocks where these leave enough cubes.
+    Sweep {
+        /// Whether they do.
+        large: bool,
+    },
 }
 
 impl Pass {
@@ -141,17 +146,24 @@ impl NetworkPlan {
         if limits.units < crate::reduce::UNITS {
             return Err(NotCovered::TooFewUnits { units: limits.units });
         }
-        let needed = if pass == Pass::Sweep { SWEEP_BINDINGS } else { BINDINGS };
+        let needed = if matches!(pass, Pass::Sweep { .. }) { SWEEP_BINDINGS } else { BINDINGS };
         if limits.bindings < needed {
             return Err(NotCovered::TooFewBindings { bindings: limits.bindings, needed });
         }
         let comfortable = limits.shared_bytes.min(COMFORTABLE_BYTES);
         let largest = limits.shared_bytes.min(LARGEST_BYTES);
+        let quarter = limits.shared_bytes / 4;
         // Blocks of many rows first, then weights beside them, then whatever fits. A forward pass takes so many rows that a
-        // trajectory is soon done; with the registers of a backward pass there would be too few cubes at work.
-        let many = !pass.goes_back() && horizon > 64 && limits.units >= MANY_UNITS;
+        // trajectory is soon done; with the registers of a backward pass there would be too few cubes of so many units at work.
+        let many = match pass {
+            _ if horizon <= 64 => None,
+            Pass::Statistics => {
+                (limits.units >= MANY_UNITS).then_some((MANY_ROWS, MANY_UNITS, true, comfortable))
+            }
+            Pass::Sweep { large: true } => Some((MANY_ROWS, UNITS, true, comfortable.max(quarter))),
+            Pass::Sweep { large: false } | Pass::Gradient => None,
+        };
         let preferences = [
-            (128, MANY_UNITS, true, comfortable),
             (64, UNITS, true, comfortable),
             (32, UNITS, true, comfortable),
             (64, UNITS, true, largest),
@@ -161,9 +173,8 @@ impl NetworkPlan {
             (8, UNITS, false, limits.shared_bytes),
             (4, UNITS, false, limits.shared_bytes),
         ];
-        preferences
-            .into_iter()
-            .skip(usize::from(!many))
+        many.into_iter()
+            .chain(preferences)
             .map(|(most_rows, units, weights, bytes)| {
                 (Self::lay_out(architecture, learned, [most_rows, units], horizon, pass, weights), bytes)
             })
@@ -214,8 +225,8 @@ impl NetworkPlan {
             parameters += if architecture.bias { outputs } else { 0 };
             let mut product = |[from, to]: [usize; 2], [from_stride, to_stride]: [usize; 2], shares: bool| {
                 let columns = columns(units, groups, to);
-                // Where all features one by one are a tile for each unit at most, and weights are at hand.
-                let narrow = shares && groups * to <= units;
+                // Where all features one by one are two tiles for each unit at most, and weights are at hand.
+                let narrow = shares && groups * to <= 2 * units;
                 let mut product =
                     Product { from, to, weight, from_stride, to_stride, shared: None, columns, narrow };
                 if shares {
@@ -252,7 +263,7 @@ impl NetworkPlan {
         // A coefficient, and across trajectories, whether the row is kept.
         let per_row = match pass {
             Pass::Statistics => 0,
-            Pass::Sweep => 1,
+            Pass::Sweep { .. } => 1,
             Pass::Gradient => 2,
         };
         let deviation = end;
@@ -344,6 +355,9 @@ mod tests {
     const SMALLEST: Limits = Limits { shared_bytes: 16 * 1024, units: 256, bindings: 16 };
     const LARGE: Limits = Limits { shared_bytes: 227 * 1024, units: 1024, bindings: 64 };
 
+    const PASSES: [Pass; 4] =
+        [Pass::Statistics, Pass::Gradient, Pass::Sweep { large: false }, Pass::Sweep { large: true }];
+
     fn architecture(sizes: &[usize], bias: bool) -> Architecture {
         Architecture {
             observation_size: sizes[0],
@@ -376,7 +390,7 @@ mod tests {
         for sizes in [&[4, 1][..], &[17, 32, 32, 6], &[64, 64, 64, 64], &[3, 33, 7, 5, 2], &[1, 1]] {
             for bias in [false, true] {
                 for horizon in [1, 7, 100, 1000] {
-                    for pass in [Pass::Statistics, Pass::Gradient, Pass::Sweep] {
+                    for pass in PASSES {
                         for limits in [SMALLEST, LARGE] {
                             let plan =
                                 NetworkPlan::new(&architecture(sizes, bias), horizon, true, pass, limits)
@@ -425,6 +439,26 @@ mod tests {
         let [forward, backward] = [plan.last().forward, plan.last().backward];
         assert!(forward.narrow && (forward.features(), tiles(&forward)) == (1, 96));
         assert!(!backward.narrow && (backward.features(), tiles(&backward)) == (4, 128));
+    }
+
+    #[test]
+    fn a_large_block_is_a_whole_trajectory_where_that_leaves_four_cubes_a_processor() {
+        let network = architecture(&[17, 32, 32, 6], false);
+        let plan = |large, horizon, limits| {
+            NetworkPlan::new(&network, horizon, false, Pass::Sweep { large }, limits).unwrap()
+        };
+        let large = plan(true, 100, LARGE);
+        assert_eq!((large.rows, large.units), (100, UNITS));
+        assert!(4 * large.bytes() <= LARGE.shared_bytes);
+        for layer in &large.layers[..2] {
+            assert_eq!((layer.forward.columns, layer.forward.tiles(large.groups())), (2, 100));
+        }
+        assert!(large.last().forward.narrow);
+        // Eight blocks of 125 steps would be too large.
+        assert_eq!(plan(true, 1000, LARGE).rows, 64);
+        assert_eq!(plan(false, 100, LARGE).rows, 52);
+        assert_eq!(plan(true, 60, LARGE).rows, 60);
+        assert!(plan(true, 100, SMALLEST).rows < 64);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::device::KernelDevice;
 use crate::gradient::{PartialGradients, cubes_at_once, nothing_kept, row_length, score, write_row};
 use crate::loading::{load_observations, load_weights};
 use crate::network::{Four, accumulate_rows, backward, forward};
-use crate::plan::{NetworkPlan, NotCovered, Pass, UNITS};
+use crate::plan::{MANY_ROWS, NetworkPlan, NotCovered, Pass, UNITS};
 use crate::statistics::{TrajectoryStatistics, clear_sums, density_constants, leave, sum_steps};
 use crate::window::WindowBuffers;
 
@@ -30,18 +30,21 @@ pub struct Sweep {
 }
 
 impl Sweep {
-    /// Plans the kernel; `learned` says whether `ln sigma` stands at the end of the flat parameters and has a gradient.
+    /// Plans the kernel for windows of up to so many `trajectories`; `learned` says whether `ln sigma` stands at the end of the flat
+    /// parameters and has a gradient.
     ///
     /// # Errors
     /// [`NotCovered`] when the network does not fit, or the device gives a kernel too few buffers.
     pub fn new(
         architecture: &Architecture,
-        horizon: usize,
+        [trajectories, horizon]: [usize; 2],
         learned: bool,
         device: &KernelDevice,
     ) -> Result<Self, NotCovered> {
         let limits = device.limits();
-        let plan = NetworkPlan::new(architecture, horizon, learned, Pass::Sweep, limits)?;
+        // Not where half of the cubes that run at once would be idle.
+        let large = 2 * trajectories * horizon.div_ceil(MANY_ROWS) >= cubes_at_once(device);
+        let plan = NetworkPlan::new(architecture, horizon, learned, Pass::Sweep { large }, limits)?;
         let full_block = NetworkPlan::new(architecture, horizon, learned, Pass::Gradient, limits)?.rows;
         let most_rows = SWEEP_BYTES / (size_of::<f32>() * row_length(plan.parameter_count()));
         let most_rows = most_rows.min(device.cubes(usize::MAX) as usize);

@@ -322,6 +322,15 @@ fn fused_paths_over_a_thousand_steps() {
     }
 }
 
+/// So many trajectories that a GPU's sweep takes large blocks: one for each, and two.
+#[test]
+fn fused_paths_with_many_trajectories() {
+    for (seed, horizon) in [(1, 70), (2, 150)] {
+        let recipe = Recipe { window: 2, batch: 150, horizon, shift: 0.02, ..Recipe::default() };
+        assert_fused_conforms(&recipe, &PLAIN, seed);
+    }
+}
+
 #[test]
 fn fused_paths_with_learned_and_unequal_deviations() {
     for (seed, deviation_shift) in

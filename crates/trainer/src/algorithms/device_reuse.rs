@@ -89,7 +89,8 @@ impl DeviceReuse {
         // The window is made last: for a network that is not covered there is to be none.
         let statistics = Statistics::new(architecture, shape.horizon, learned, &device).map_err(reason)?;
         let gradient = Gradient::new(architecture, shape.horizon, learned, &device).map_err(reason)?;
-        let sweep = Sweep::new(architecture, shape.horizon, learned, &device).ok();
+        let sizes = [config.window() * shape.trajectories, shape.horizon];
+        let sweep = Sweep::new(architecture, sizes, learned, &device).ok();
         let weights = weighting
             .kernel_rule()
             .and_then(|rule| Weights::new(rule, [config.window(), shape.trajectories], device.limits()));
