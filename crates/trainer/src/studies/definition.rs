@@ -82,6 +82,9 @@ pub struct Entry {
     /// Keys of the table `optimizer`.
     #[serde(default)]
     pub optimizer: Table,
+    /// Keys of the table `policy`.
+    #[serde(default, skip_serializing_if = "Table::is_empty")]
+    pub policy: Table,
     /// Keys of the table `algorithm`.
     #[serde(flatten)]
     pub options: Table,
@@ -335,6 +338,7 @@ impl Definition {
             ("position_label", self.position_label.is_some()),
             ("algorithm.budget", any(|entry| entry.budget.is_some())),
             ("algorithm.optimizer", any(|entry| !entry.optimizer.is_empty())),
+            ("algorithm.policy", any(|entry| !entry.policy.is_empty())),
             ("algorithm.group", any(|entry| entry.group.is_some())),
             ("algorithm.position", any(|entry| entry.position.is_some())),
         ];

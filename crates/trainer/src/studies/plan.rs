@@ -158,10 +158,14 @@ pub(super) fn configuration(
         ("threads".to_owned(), integer(1)),
     ]);
     let mut layers = vec![layer("", lowest), layer(", settings", definition.settings.clone())];
-    if let Some(Entry { label, optimizer, options, .. }) = entry.map(|entry| &definition.algorithm[entry]) {
+    if let Some(Entry { label, optimizer, policy, options, .. }) =
+        entry.map(|entry| &definition.algorithm[entry])
+    {
         let mut own = Table::from_iter([("algorithm".to_owned(), Value::Table(options.clone()))]);
-        if !optimizer.is_empty() {
-            own.insert("optimizer".to_owned(), Value::Table(optimizer.clone()));
+        for (name, table) in [("optimizer", optimizer), ("policy", policy)] {
+            if !table.is_empty() {
+                own.insert(name.to_owned(), Value::Table(table.clone()));
+            }
         }
         layers.push(layer(&format!(", algorithm `{label}`"), own));
     }

@@ -322,6 +322,24 @@ fn wrong_studies_are_refused_with_the_place_and_the_key() {
     assert!(message.contains("key `budget` is missing"), "{message}");
 }
 
+#[test]
+fn an_algorithm_may_have_a_policy_and_an_optimizer_of_its_own() {
+    let own = "name = \"def-pg\"\noptimizer = { learning_rate = 0.5 }\npolicy = { hidden = [3], initialization = \"xavier-uniform\" }";
+    let folder = tempfile::tempdir().unwrap();
+    let text = SMALL.replace("name = \"def-pg\"", own);
+    let plan = study(folder.path(), &text, &["settings.policy.variance=0.3"]).unwrap();
+    let config = |label: &str| &plan.runs.iter().find(|run| plan.entry(run).label == label).unwrap().config;
+    let (theirs, own) = (config("RT-PG, 2"), config("DEF-PG"));
+    assert_eq!((theirs.policy.hidden.as_slice(), own.policy.hidden.as_slice()), (&[][..], &[3][..]));
+    assert_eq!((theirs.policy.variance, own.policy.variance), (0.3, 0.3));
+    assert_ne!(theirs.optimizer, own.optimizer);
+    let text = text.replace("hidden = [3]", "hiden = [3]");
+    let message = study(folder.path(), &text, &[]).unwrap_err().to_string();
+    let expected =
+        "study small, algorithm `DEF-PG`: unknown key `policy.hiden` (did you mean `policy.hidden`?)";
+    assert!(message.starts_with(expected), "{message}");
+}
+
 /// The GPOMDP estimate is unbiased, and its variance falls as 1/N: 800 repetitions each, four times the trajectories. The
 /// ratio's standard error is about 0.4; the bound is 1.6 to either side.
 #[test]

@@ -353,6 +353,7 @@ fn keys_without_a_use_are_refused() {
     for (line, key) in [
         ("budget = 60", "budget"),
         ("optimizer = { learning_rate = 0.1 }", "optimizer"),
+        ("policy = { hidden = [8] }", "policy"),
         ("position = 3.0", "position"),
         ("group = \"one\"", "group"),
     ] {
