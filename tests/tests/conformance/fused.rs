@@ -42,13 +42,16 @@ pub(crate) fn fused(
         let fused = FusedReuse::new(&config.algorithm, &policy, shape, &device.device, &threads);
         return vec![("", Box::new(fused.unwrap()))];
     }
-    let mut ways: Vec<(&'static str, Box<dyn Algorithm>)> = vec![];
     #[cfg(all(any(feature = "wgpu", feature = "cuda"), not(feature = "fusion")))]
-    for (name, passes) in [(", one pass", Passes::One), (", two passes", Passes::Two)] {
-        let fused = DeviceReuse::new(&config.algorithm, &policy, shape, &device.device).unwrap();
-        ways.push((name, Box::new(fused.with_passes(passes))));
-    }
-    ways
+    return [(", one pass", Passes::One), (", two passes", Passes::Two)]
+        .into_iter()
+        .map(|(name, passes)| {
+            let fused = DeviceReuse::new(&config.algorithm, &policy, shape, &device.device).unwrap();
+            (name, Box::new(fused.with_passes(passes)) as Box<dyn Algorithm>)
+        })
+        .collect();
+    #[allow(unreachable_code, reason = "builds with fusion have no kernels of their own")]
+    Vec::new()
 }
 
 /// A configuration that asks for the settings' estimate.
