@@ -113,7 +113,7 @@ fn on_device(inputs: Inputs<'_>, passes: Option<&str>, gradient_file: &str) -> R
     }
     let gradient = reuse.estimate(&policy, &[], &mut Phases::default()).gradient;
     write(Path::new(gradient_file), &gradient.into_data().iter::<f64>().collect::<Vec<_>>())?;
-    let version = format!("{}, {}", env!("CARGO_PKG_VERSION"), device.name);
+    let version = format!("{}, {}, passes: {:?}", env!("CARGO_PKG_VERSION"), device.name, reuse.passes());
     take_turns(&version, || {
         let estimate = reuse.estimate(&policy, &[], &mut Phases::default());
         device.device.sync().map_err(|error| format!("{error:?}"))?;

@@ -90,9 +90,9 @@ def compare(size, threads, options, writer):
         expected = workload.oracle(workload.Inputs(folder, np.float64))
         candidates = []
         for device in options.ours_devices:
-            for passes in options.ours_passes or [None]:
+            for passes in (options.ours_passes if device != "cpu" else None) or [None]:
                 how = ["--passes", passes] if passes else []
-                name = " ".join([f"ours on {device}", *(["in", passes] if passes else [])])
+                name = f"ours on {device}" + (f", {passes} pass(es)" if passes else "")
                 candidates.append((name, [options.ours, *how], device))
         for peer in options.peers:
             candidates.append((peer, [sys.executable, str(HERE / "contenders.py"), peer], options.device))

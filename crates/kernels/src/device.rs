@@ -114,12 +114,8 @@ impl KernelDevice {
             shared_bytes: hardware.max_shared_memory_size,
             units: hardware.max_units_per_cube.min(hardware.max_cube_dim.0) as usize,
             bindings: hardware.max_bindings as usize,
+            processors: hardware.num_streaming_multiprocessors.map(|count| count as usize),
         }
-    }
-
-    /// Processors of the device that run cubes at the same time, where it tells.
-    pub(crate) fn processors(&self) -> Option<usize> {
-        self.client.properties().hardware.num_streaming_multiprocessors.map(|count| count as usize)
     }
 
     /// What starts kernels.

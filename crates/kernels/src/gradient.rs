@@ -18,13 +18,8 @@ use crate::statistics::target_log_std;
 use crate::window::WindowBuffers;
 
 /// Numbers that a device reads together.
-pub(crate) const SECTOR: usize = 8;
-/// Cubes that a processor of the device runs together, given their registers.
-const RESIDENT: usize = 4;
-/// Most rows of partial gradients on a device that does not tell how many processors it has.
-const MOST_ROWS: usize = 512;
-
-/// The kernel for one architecture and horizon. Its partial gradients take at most [`SWEEP_BYTES`], or are a single one.
+const SECTOR: usize = 8;
+/// The kernel for one architecture. Its partial gradients take at most [`SWEEP_BYTES`], or are a single one.
 #[derive(Clone, Debug)]
 pub struct Gradient {
     plan: NetworkPlan,
@@ -49,9 +44,16 @@ pub(crate) fn row_length(parameters: usize) -> usize {
     parameters.next_multiple_of(SECTOR)
 }
 
-/// Cubes with a backward pass that the device runs at the same time.
-pub(crate) fn cubes_at_once(device: &KernelDevice) -> usize {
-    device.processors().map_or(MOST_ROWS, |processors| RESIDENT * processors)
+impl PartialGradients {
+    /// Room for so many rows of `parameters` numbers.
+    pub(crate) fn empty(
+        rows: usize,
+        parameters: usize,
+        of_trajectory: Option<usize>,
+        device: &KernelDevice,
+    ) -> Self {
+        Self { values: device.empty(rows * row_length(parameters)), rows, parameters, of_trajectory }
+    }
 }
 
 impl Gradient {
@@ -61,11 +63,10 @@ impl Gradient {
     /// [`NotCovered`] when the network does not fit.
     pub fn new(
         architecture: &Architecture,
-        horizon: usize,
         learned: bool,
         device: &KernelDevice,
     ) -> Result<Self, NotCovered> {
-        let plan = NetworkPlan::new(architecture, horizon, learned, Pass::Gradient, device.limits())?;
+        let plan = NetworkPlan::new(architecture, learned, Pass::Gradient, device.limits())?;
         Ok(Self { plan })
     }
 
@@ -86,13 +87,12 @@ impl Gradient {
         let blocks = steps.div_ceil(self.plan.rows);
         // As few rows as give every cube equally many blocks.
         let count = self.plan.parameter_count();
-        let row = row_length(count);
-        let most = cubes_at_once(device).min(SWEEP_BYTES / (size_of::<f32>() * row)).max(1);
+        let most = self.plan.cubes_at_once(device.limits());
+        let most = most.min(SWEEP_BYTES / (size_of::<f32>() * row_length(count))).max(1);
         let rows = blocks.div_ceil(blocks.div_ceil(most).max(1)).max(1);
         self.plan.check(parameters, log_std, window);
         assert!(length(weights) >= window.trajectories(), "a weight for every trajectory");
-        let values = device.empty(rows * row);
-        let partial = PartialGradients { values, rows, parameters: count, of_trajectory: None };
+        let partial = PartialGradients::empty(rows, count, None, device);
         // SAFETY: no index leaves its buffer: the plan and the parameters are of one architecture, the window's buffers have its sizes,
         // and there is a row for each cube.
         unsafe {

@@ -10,10 +10,11 @@
 //! | [`reduce::step`] | 1 | partial gradients, weights, parameters, moments | the same after one step, `|g|^2` |
 //! | [`WindowBuffers::store`] | 2 or 3 | a batch on the device | its slot, with step returns |
 //!
-//! An estimate is sweep, weights and sum; or, where the sweep's gradients would take too much memory, statistics, weights, gradient
-//! and sum. Activations never leave a cube: `plan` lays a network out in shared memory, `network` runs it forward and backward over
+//! An estimate is sweep, weights and sum; or, where the sweep's gradients would take too much memory, there are more of them than cubes, or
+//! trajectories are short, statistics, weights, gradient and sum. Activations never leave a cube: `plan` lays a network out in shared memory, `network` runs it forward and backward over
 //! a block of steps. Sums have an order that sizes and device decide and no atomics, so results do not depend on scheduling.
-//! There is no infinity in the arithmetic, only the estimator's `1e30`; a NaN that comes in reaches the gradient.
+//! There is no infinity in the arithmetic, only the estimator's `1e30`; a NaN that comes in reaches the gradient, unless its trajectory has
+//! weight 0.
 //!
 //! Without a GPU backend (features `wgpu`, `vulkan`, `metal`, `cuda`), and with `fusion`, the crate is empty.
 #![cfg_attr(

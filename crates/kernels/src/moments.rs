@@ -4,7 +4,7 @@ use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
 use crate::lanes::{cube_max, cube_sum, lane_max, lane_sum};
-use crate::numeric::{LOG_ZERO, exp, log};
+use crate::numeric::{LOG_ZERO, exp, log, lost};
 use crate::weights::WeightPlan;
 
 /// Adds the statistics of every trajectory's parts `[parts, window, batch]` up, in the place of the first part.
@@ -25,11 +25,21 @@ pub(crate) fn add_parts(
         while j < batch {
             let place = i * batch + j;
             let mut ratio = log_ratio[place];
+            let mut ratio_lost = f32::new(0.0);
             let mut total = exponent[place];
+            let mut total_lost = f32::new(0.0);
             for part in 1..parts {
-                ratio += log_ratio[part * window * batch + place];
-                total += exponent[part * window * batch + place];
+                let term = log_ratio[part * window * batch + place];
+                let sum = ratio + term;
+                ratio_lost += lost(ratio, term, sum);
+                ratio = sum;
+                let term = exponent[part * window * batch + place];
+                let sum = total + term;
+                total_lost += lost(total, term, sum);
+                total = sum;
             }
+            ratio += ratio_lost;
+            total += total_lost;
             log_ratio[place] = ratio;
             // A selection keeps a NaN.
             let infinity = f32::new(comptime!(-LOG_ZERO));

@@ -16,12 +16,19 @@ use crate::window::WindowBuffers;
 pub(crate) const FOUR: usize = 4;
 /// Units of a cube. A multiple of every plane size, and half of what WebGPU guarantees.
 pub(crate) const UNITS: usize = 128;
+/// Cubes with a backward pass that a processor runs together, given their registers.
+const RESIDENT: usize = 4;
+/// Bytes of shared memory that CUDA takes for itself in every cube.
+const RESERVED_BYTES: usize = 1024;
+/// So many cubes are taken to run at the same time on a device that does not tell its processors.
+const MANY_CUBES: usize = 512;
 /// Bytes of shared memory up to which several cubes share a processor.
 const COMFORTABLE_BYTES: usize = 48 * 1024;
 /// Bytes up to which two do, where a device has so many.
 const LARGEST_BYTES: usize = 100 * 1024;
-/// Rows of a large block.
-pub(crate) const MANY_ROWS: usize = 128;
+/// Most rows of a block, and of a large one.
+const USUAL_ROWS: usize = 64;
+const MANY_ROWS: usize = 128;
 /// Units of a cube that runs a forward pass over one.
 const MANY_UNITS: usize = 2 * UNITS;
 /// Vectors in which units exchange their parts of a weight gradient.
@@ -44,6 +51,15 @@ pub struct Limits {
     pub units: usize,
     /// Buffers of a kernel.
     pub bindings: usize,
+    /// Processors that run cubes at the same time, where the device tells.
+    pub processors: Option<usize>,
+}
+
+impl Limits {
+    /// The most bytes of shared memory with which [`RESIDENT`] cubes share a processor.
+    fn shared_by_resident(&self) -> usize {
+        ((self.shared_bytes + RESERVED_BYTES) / RESIDENT).saturating_sub(RESERVED_BYTES)
+    }
 }
 
 /// Why the kernels do not run a policy.
@@ -111,33 +127,28 @@ pub(crate) struct NetworkPlan {
 /// What a plan is for. That decides which activations are kept, and whose steps a block has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pass {
-    /// Forward over each trajectory.
-    Statistics,
+    /// Forward over each trajectory of at most `horizon` steps.
+    Statistics { horizon: usize },
     /// Forward and backward over steps in a row, whosever they are.
     Gradient,
-    /// Forward and backward over each trajectory, with large blocks where these leave enough cubes.
-    Sweep {
-        /// Whether they do.
-        large: bool,
-    },
+    /// Forward and backward over each trajectory of at most `horizon` steps, in large blocks where that is asked for and they fit.
+    Sweep { horizon: usize, large: bool },
 }
 
 impl Pass {
     /// Whether activations of all layers are needed to the end.
     fn goes_back(self) -> bool {
-        self != Self::Statistics
+        !matches!(self, Self::Statistics { .. })
     }
 }
 
 impl NetworkPlan {
-    /// The plan for trajectories of at most `horizon` steps; `learned` says whether `ln sigma` stands at the end of the
-    /// flat parameters.
+    /// The plan for a pass; `learned` says whether `ln sigma` stands at the end of the flat parameters.
     ///
     /// # Errors
     /// [`NotCovered`] when the network does not fit.
     pub(crate) fn new(
         architecture: &Architecture,
-        horizon: usize,
         learned: bool,
         pass: Pass,
         limits: Limits,
@@ -152,22 +163,23 @@ impl NetworkPlan {
         }
         let comfortable = limits.shared_bytes.min(COMFORTABLE_BYTES);
         let largest = limits.shared_bytes.min(LARGEST_BYTES);
-        let quarter = limits.shared_bytes / 4;
         // Blocks of many rows first, then weights beside them, then whatever fits. A forward pass takes so many rows that a
         // trajectory is soon done; with the registers of a backward pass there would be too few cubes of so many units at work.
         let many = match pass {
-            _ if horizon <= 64 => None,
-            Pass::Statistics => {
-                (limits.units >= MANY_UNITS).then_some((MANY_ROWS, MANY_UNITS, true, comfortable))
+            Pass::Statistics { horizon } if horizon > USUAL_ROWS && limits.units >= MANY_UNITS => {
+                Some((MANY_ROWS, MANY_UNITS, true, comfortable))
             }
-            Pass::Sweep { large: true } => Some((MANY_ROWS, UNITS, true, comfortable.max(quarter))),
-            Pass::Sweep { large: false } | Pass::Gradient => None,
+            Pass::Sweep { horizon, large: true } if horizon > USUAL_ROWS => {
+                let bytes = limits.processors.map_or(comfortable, |_| limits.shared_by_resident());
+                Some((MANY_ROWS, UNITS, true, bytes))
+            }
+            _ => None,
         };
         let preferences = [
-            (64, UNITS, true, comfortable),
+            (USUAL_ROWS, UNITS, true, comfortable),
             (32, UNITS, true, comfortable),
-            (64, UNITS, true, largest),
-            (64, UNITS, false, comfortable),
+            (USUAL_ROWS, UNITS, true, largest),
+            (USUAL_ROWS, UNITS, false, comfortable),
             (32, UNITS, false, comfortable),
             (16, UNITS, false, limits.shared_bytes),
             (8, UNITS, false, limits.shared_bytes),
@@ -176,7 +188,7 @@ impl NetworkPlan {
         many.into_iter()
             .chain(preferences)
             .map(|(most_rows, units, weights, bytes)| {
-                (Self::lay_out(architecture, learned, [most_rows, units], horizon, pass, weights), bytes)
+                (Self::lay_out(architecture, learned, [most_rows, units], pass, weights), bytes)
             })
             .find(|(plan, bytes)| plan.bytes() <= *bytes)
             .map(|(plan, _)| plan)
@@ -191,17 +203,17 @@ impl NetworkPlan {
         architecture: &Architecture,
         learned: bool,
         [most_rows, units]: [usize; 2],
-        horizon: usize,
         pass: Pass,
         share_weights: bool,
     ) -> Self {
-        let rows = if pass == Pass::Gradient {
+        let rows = match pass {
             // Blocks that go on from one trajectory to the next.
-            most_rows
-        } else {
+            Pass::Gradient => most_rows,
             // Blocks of one trajectory, of even size: 1000 steps are eight of 128, 150 are two of 76.
-            let blocks = horizon.div_ceil(most_rows).max(1);
-            horizon.div_ceil(blocks).next_multiple_of(FOUR).max(FOUR)
+            Pass::Statistics { horizon } | Pass::Sweep { horizon, .. } => {
+                let blocks = horizon.div_ceil(most_rows).max(1);
+                horizon.div_ceil(blocks).next_multiple_of(FOUR).max(FOUR)
+            }
         };
         let groups = rows / FOUR;
         let stride = groups | 1;
@@ -262,7 +274,7 @@ impl NetworkPlan {
         let sum_numbers = if pass == Pass::Gradient { 0 } else { SUMS * units };
         // A coefficient, and across trajectories, whether the row is kept.
         let per_row = match pass {
-            Pass::Statistics => 0,
+            Pass::Statistics { .. } => 0,
             Pass::Sweep { .. } => 1,
             Pass::Gradient => 2,
         };
@@ -291,6 +303,12 @@ impl NetworkPlan {
             weights: weights.max(1),
             numbers: PER_ACTION * architecture.action_size + sum_numbers + per_row * rows,
         }
+    }
+
+    /// Cubes that the device runs at the same time.
+    pub(crate) fn cubes_at_once(&self, limits: Limits) -> usize {
+        let together = (limits.shared_bytes + RESERVED_BYTES) / (self.bytes() + RESERVED_BYTES);
+        limits.processors.map_or(MANY_CUBES, |processors| processors * together.clamp(1, RESIDENT))
     }
 
     /// Bytes of shared memory.
@@ -352,11 +370,19 @@ fn columns(units: usize, groups: usize, features: usize) -> usize {
 mod tests {
     use super::*;
 
-    const SMALLEST: Limits = Limits { shared_bytes: 16 * 1024, units: 256, bindings: 16 };
-    const LARGE: Limits = Limits { shared_bytes: 227 * 1024, units: 1024, bindings: 64 };
+    const SMALLEST: Limits = Limits { shared_bytes: 16 * 1024, units: 256, bindings: 16, processors: None };
+    /// An NVIDIA H100.
+    const LARGE: Limits =
+        Limits { shared_bytes: 227 * 1024, units: 1024, bindings: 64, processors: Some(132) };
 
-    const PASSES: [Pass; 4] =
-        [Pass::Statistics, Pass::Gradient, Pass::Sweep { large: false }, Pass::Sweep { large: true }];
+    fn passes(horizon: usize) -> [Pass; 4] {
+        [
+            Pass::Statistics { horizon },
+            Pass::Gradient,
+            Pass::Sweep { horizon, large: false },
+            Pass::Sweep { horizon, large: true },
+        ]
+    }
 
     fn architecture(sizes: &[usize], bias: bool) -> Architecture {
         Architecture {
@@ -390,11 +416,10 @@ mod tests {
         for sizes in [&[4, 1][..], &[17, 32, 32, 6], &[64, 64, 64, 64], &[3, 33, 7, 5, 2], &[1, 1]] {
             for bias in [false, true] {
                 for horizon in [1, 7, 100, 1000] {
-                    for pass in PASSES {
+                    for pass in passes(horizon) {
                         for limits in [SMALLEST, LARGE] {
-                            let plan =
-                                NetworkPlan::new(&architecture(sizes, bias), horizon, true, pass, limits)
-                                    .unwrap_or_else(|error| panic!("{sizes:?}: {error}"));
+                            let plan = NetworkPlan::new(&architecture(sizes, bias), true, pass, limits)
+                                .unwrap_or_else(|error| panic!("{sizes:?}: {error}"));
                             assert!(plan.bytes() <= limits.shared_bytes);
                             assert!(plan.rows.is_multiple_of(FOUR) && plan.stride % 2 == 1);
                             assert!(plan.stride * FOUR >= plan.rows && plan.units <= limits.units);
@@ -416,8 +441,7 @@ mod tests {
     #[test]
     fn every_unit_has_at_most_one_part_of_a_kept_tile() {
         for sizes in [&[4, 1][..], &[17, 32, 32, 6], &[64, 64, 64], &[9; 9]] {
-            let plan =
-                NetworkPlan::new(&architecture(sizes, false), 100, false, Pass::Gradient, LARGE).unwrap();
+            let plan = NetworkPlan::new(&architecture(sizes, false), false, Pass::Gradient, LARGE).unwrap();
             for layer in &plan.layers {
                 let [across, down, wide, high] = layer.gradient_tiles();
                 assert!(across * wide >= layer.inputs && down * high >= layer.outputs);
@@ -432,8 +456,7 @@ mod tests {
 
     #[test]
     fn few_features_are_computed_one_by_one() {
-        let plan =
-            NetworkPlan::new(&architecture(&[17, 32, 32, 6], false), 100, false, Pass::Gradient, LARGE);
+        let plan = NetworkPlan::new(&architecture(&[17, 32, 32, 6], false), false, Pass::Gradient, LARGE);
         let plan = plan.unwrap();
         let tiles = |product: &Product| product.tiles(plan.groups());
         let [forward, backward] = [plan.last().forward, plan.last().backward];
@@ -445,27 +468,43 @@ mod tests {
     fn a_large_block_is_a_whole_trajectory_where_that_leaves_four_cubes_a_processor() {
         let network = architecture(&[17, 32, 32, 6], false);
         let plan = |large, horizon, limits| {
-            NetworkPlan::new(&network, horizon, false, Pass::Sweep { large }, limits).unwrap()
+            NetworkPlan::new(&network, false, Pass::Sweep { horizon, large }, limits).unwrap()
         };
         let large = plan(true, 100, LARGE);
         assert_eq!((large.rows, large.units), (100, UNITS));
-        assert!(4 * large.bytes() <= LARGE.shared_bytes);
         for layer in &large.layers[..2] {
             assert_eq!((layer.forward.columns, layer.forward.tiles(large.groups())), (2, 100));
         }
         assert!(large.last().forward.narrow);
-        // Eight blocks of 125 steps would be too large.
-        assert_eq!(plan(true, 1000, LARGE).rows, 64);
-        assert_eq!(plan(false, 100, LARGE).rows, 52);
-        assert_eq!(plan(true, 60, LARGE).rows, 60);
+        for horizon in 1..=1000 {
+            let plan = plan(true, horizon, LARGE);
+            assert_eq!(plan.cubes_at_once(LARGE), 4 * 132, "{horizon}: {} bytes", plan.bytes());
+        }
+        // Two blocks of 60 steps, where one of 120 would be too large.
+        assert_eq!([99, 116, 120, 1000].map(|horizon| plan(true, horizon, LARGE).rows), [100, 116, 60, 64]);
+        assert_eq!([60, 100].map(|horizon| plan(false, horizon, LARGE).rows), [60, 52]);
         assert!(plan(true, 100, SMALLEST).rows < 64);
     }
 
     #[test]
+    fn large_networks_leave_room_for_fewer_cubes() {
+        let plan = |sizes: &[usize]| {
+            NetworkPlan::new(&architecture(sizes, false), false, Pass::Gradient, LARGE).unwrap()
+        };
+        assert_eq!(plan(&[4, 1]).cubes_at_once(LARGE), 4 * 132);
+        assert_eq!(plan(&[17, 64, 64, 6]).cubes_at_once(LARGE), 2 * 132);
+        assert_eq!(plan(&[17, 64, 64, 6]).cubes_at_once(SMALLEST), 512);
+    }
+
+    #[test]
     fn a_layer_never_writes_what_it_reads() {
-        let plan =
-            NetworkPlan::new(&architecture(&[5, 40, 3, 9, 2], true), 50, false, Pass::Statistics, SMALLEST)
-                .unwrap();
+        let plan = NetworkPlan::new(
+            &architecture(&[5, 40, 3, 9, 2], true),
+            false,
+            Pass::Statistics { horizon: 50 },
+            SMALLEST,
+        )
+        .unwrap();
         for layer in &plan.layers {
             let (input, output) = (layer.input, layer.output);
             let apart =
@@ -480,13 +519,13 @@ mod tests {
     #[test]
     fn a_network_that_is_too_wide_is_refused() {
         let wide = architecture(&[4, 5000, 1], false);
-        let refused = NetworkPlan::new(&wide, 200, false, Pass::Gradient, SMALLEST).unwrap_err();
+        let refused = NetworkPlan::new(&wide, false, Pass::Gradient, SMALLEST).unwrap_err();
         assert_eq!(refused, NotCovered::TooWide { numbers: 5005, shared_bytes: 16 * 1024 });
-        let few = NetworkPlan::new(&wide, 200, false, Pass::Gradient, Limits { units: 64, ..SMALLEST })
-            .unwrap_err();
+        let few =
+            NetworkPlan::new(&wide, false, Pass::Gradient, Limits { units: 64, ..SMALLEST }).unwrap_err();
         assert_eq!(few, NotCovered::TooFewUnits { units: 64 });
         let limits = Limits { bindings: 8, ..SMALLEST };
-        let few = NetworkPlan::new(&wide, 200, false, Pass::Gradient, limits).unwrap_err();
+        let few = NetworkPlan::new(&wide, false, Pass::Gradient, limits).unwrap_err();
         assert_eq!(few, NotCovered::TooFewBindings { bindings: 8, needed: 11 });
     }
 }

@@ -7,7 +7,7 @@ use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
 use crate::device::{Buffer, KernelDevice, length};
-use crate::gradient::{PartialGradients, SECTOR};
+use crate::gradient::{PartialGradients, row_length};
 use crate::numeric::lost;
 
 /// Units of a cube, as many as WebGPU guarantees.
@@ -75,14 +75,15 @@ pub fn square_count(parameters: usize) -> usize {
 }
 
 impl PartialGradients {
-    /// Rows of a trajectory, or 0.
-    fn parts(&self) -> u32 {
-        self.of_trajectory.unwrap_or(0) as u32
+    /// Rows of a trajectory.
+    fn parts(&self) -> usize {
+        self.of_trajectory.unwrap_or(1).max(1)
     }
 
-    /// Checks that there is a weight for every trajectory whose rows need one.
+    /// Checks that all rows are there, and a weight for every trajectory whose rows need one.
     fn check(&self, weights: &Buffer) {
-        let trajectories = self.of_trajectory.map_or(0, |parts| self.rows / parts);
+        assert!(length(&self.values) >= self.rows * row_length(self.parameters), "rows of partial gradients");
+        let trajectories = self.of_trajectory.map_or(0, |_| self.rows.div_ceil(self.parts()));
         assert!(length(weights) >= trajectories, "a weight for every trajectory");
     }
 }
@@ -90,7 +91,7 @@ impl PartialGradients {
 /// The sum of the partial gradients, `[P]`, those of single trajectories times their `weights` `[window, batch]`. One launch.
 ///
 /// # Panics
-/// When a weight is missing.
+/// When a buffer is too small.
 pub fn sum(partial: &PartialGradients, weights: &Buffer, device: &KernelDevice) -> Buffer {
     partial.check(weights);
     let gradient = device.empty(partial.parameters);
@@ -106,7 +107,8 @@ pub fn sum(partial: &PartialGradients, weights: &Buffer, device: &KernelDevice) 
             gradient.clone().into_buffer_arg(),
             partial.rows as u32,
             partial.parameters as u32,
-            partial.parts(),
+            row_length(partial.parameters) as u32,
+            partial.parts() as u32,
             partial.of_trajectory.is_some(),
         );
     }
@@ -165,7 +167,8 @@ pub fn step(
             packed.clone().into_buffer_arg(),
             partial.rows as u32,
             count as u32,
-            partial.parts(),
+            row_length(count) as u32,
+            partial.parts() as u32,
             to as u32,
             rate,
             beta_1,
@@ -193,12 +196,12 @@ fn column_sum(
     column: usize,
     rows: usize,
     count: usize,
+    row_length: usize,
     parts: usize,
     #[comptime] weighted: bool,
 ) -> f32 {
     let unit = UNIT_POS as usize;
     let line = unit / comptime!(COLUMNS);
-    let row_length = count.div_ceil(comptime!(SECTOR)) * comptime!(SECTOR);
     let mut sum = f32::new(0.0);
     let mut rest = f32::new(0.0);
     if column < count {
@@ -247,6 +250,7 @@ fn sum_kernel(
     gradient: &mut [f32],
     rows: u32,
     count: u32,
+    row_length: u32,
     parts: u32,
     #[comptime] weighted: bool,
 ) {
@@ -256,7 +260,9 @@ fn sum_kernel(
     while cube * comptime!(COLUMNS) < count as usize {
         let column = cube * comptime!(COLUMNS) + unit % comptime!(COLUMNS);
         let (rows, count) = (rows as usize, count as usize);
-        let total = column_sum(partial, weights, &mut memory, column, rows, count, parts as usize, weighted);
+        let (row_length, parts) = (row_length as usize, parts as usize);
+        let total =
+            column_sum(partial, weights, &mut memory, column, rows, count, row_length, parts, weighted);
         if unit < comptime!(COLUMNS) && column < count {
             gradient[column] = total;
         }
@@ -278,6 +284,7 @@ fn step_kernel(
     packed: &mut [f32],
     rows: u32,
     count: u32,
+    row_length: u32,
     parts: u32,
     to: u32,
     rate: f32,
@@ -300,8 +307,9 @@ fn step_kernel(
     let mut cube = CUBE_POS;
     while cube < cubes {
         let column = cube * comptime!(COLUMNS) + unit % comptime!(COLUMNS);
-        let (rows, parts) = (rows as usize, parts as usize);
-        let total = column_sum(partial, weights, &mut memory, column, rows, count, parts, weighted);
+        let (rows, row_length, parts) = (rows as usize, row_length as usize, parts as usize);
+        let total =
+            column_sum(partial, weights, &mut memory, column, rows, count, row_length, parts, weighted);
         if unit < comptime!(COLUMNS) {
             let mut squared = f32::new(0.0);
             if column < count {

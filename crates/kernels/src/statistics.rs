@@ -53,7 +53,7 @@ impl Statistics {
         learned: bool,
         device: &KernelDevice,
     ) -> Result<Self, NotCovered> {
-        let plan = NetworkPlan::new(architecture, horizon, learned, Pass::Statistics, device.limits())?;
+        let plan = NetworkPlan::new(architecture, learned, Pass::Statistics { horizon }, device.limits())?;
         Ok(Self { plan })
     }
 

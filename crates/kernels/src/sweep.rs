@@ -11,10 +11,10 @@ use policy_nets::fused::SWEEP_BYTES;
 
 use crate::device::Buffer;
 use crate::device::KernelDevice;
-use crate::gradient::{PartialGradients, cubes_at_once, nothing_kept, row_length, score, write_row};
+use crate::gradient::{PartialGradients, nothing_kept, row_length, score, write_row};
 use crate::loading::{load_observations, load_weights};
 use crate::network::{Four, accumulate_rows, backward, forward};
-use crate::plan::{MANY_ROWS, NetworkPlan, NotCovered, Pass, UNITS};
+use crate::plan::{NetworkPlan, NotCovered, Pass, UNITS};
 use crate::statistics::{TrajectoryStatistics, clear_sums, density_constants, leave, sum_steps};
 use crate::window::WindowBuffers;
 
@@ -23,10 +23,12 @@ use crate::window::WindowBuffers;
 pub struct Sweep {
     plan: NetworkPlan,
     horizon: usize,
-    /// Steps of a block that goes on from one trajectory to the next.
-    full_block: usize,
+    /// Whether trajectories fill their blocks.
+    pays: bool,
     /// Most rows of gradients, for which there is a cube each.
     most_rows: usize,
+    /// Cubes that run at the same time.
+    at_once: usize,
 }
 
 impl Sweep {
@@ -42,13 +44,20 @@ impl Sweep {
         device: &KernelDevice,
     ) -> Result<Self, NotCovered> {
         let limits = device.limits();
+        let plan = |pass| NetworkPlan::new(architecture, learned, pass, limits);
+        let sweep = |large| plan(Pass::Sweep { horizon, large });
+        let large = sweep(true)?;
         // Not where half of the cubes that run at once would be idle.
-        let large = 2 * trajectories * horizon.div_ceil(MANY_ROWS) >= cubes_at_once(device);
-        let plan = NetworkPlan::new(architecture, horizon, learned, Pass::Sweep { large }, limits)?;
-        let full_block = NetworkPlan::new(architecture, horizon, learned, Pass::Gradient, limits)?.rows;
-        let most_rows = SWEEP_BYTES / (size_of::<f32>() * row_length(plan.parameter_count()));
-        let most_rows = most_rows.min(device.cubes(usize::MAX) as usize);
-        Ok(Self { plan, horizon, full_block, most_rows })
+        let has_work = 2 * trajectories * horizon.div_ceil(large.rows) >= large.cubes_at_once(limits);
+        let plan_of_sweep = if has_work { large } else { sweep(false)? };
+        let most_rows = SWEEP_BYTES / (size_of::<f32>() * row_length(plan_of_sweep.parameter_count()));
+        Ok(Self {
+            horizon,
+            pays: fills(plan_of_sweep.rows, plan(Pass::Gradient)?.rows),
+            most_rows: most_rows.min(device.cubes(usize::MAX) as usize),
+            at_once: plan_of_sweep.cubes_at_once(limits),
+            plan: plan_of_sweep,
+        })
     }
 
     /// Whether the gradients of so many trajectories fit into [`SWEEP_BYTES`], and the device runs so many cubes.
@@ -58,7 +67,7 @@ impl Sweep {
 
     /// Whether one pass is less work than two: not where trajectories leave most of a block of their own empty.
     pub fn pays(&self) -> bool {
-        2 * self.plan.rows >= self.full_block
+        self.pays
     }
 
     /// Statistics of all trajectories held and the gradients of their parts, both at the flat `parameters`, and `log_std`
@@ -78,11 +87,10 @@ impl Sweep {
         assert_eq!(window.horizon, self.horizon, "horizon of the window");
         assert!(self.has_room(trajectories), "a cube for every trajectory");
         let blocks = self.horizon.div_ceil(self.plan.rows).max(1);
-        let [span, parts] = split(blocks, trajectories, cubes_at_once(device), self.most_rows);
+        let [span, parts] = split(blocks, trajectories, self.at_once, self.most_rows);
         let (rows, count) = (trajectories * parts, self.plan.parameter_count());
         let statistics = TrajectoryStatistics::empty(trajectories, parts, device);
-        let values = device.empty(rows * row_length(count));
-        let partial = PartialGradients { values, rows, parameters: count, of_trajectory: Some(parts) };
+        let partial = PartialGradients::empty(rows, count, Some(parts), device);
         // SAFETY: no index leaves its buffer: the plan and the parameters are of one architecture, the window's buffers have its sizes,
         // and there is a row and room for both statistics for each part of a trajectory.
         unsafe {
@@ -112,14 +120,20 @@ impl Sweep {
     }
 }
 
+/// Whether blocks of a trajectory are at least half as long as those that go on from one to the next.
+fn fills(rows: usize, full: usize) -> bool {
+    2 * rows >= full
+}
+
 /// How many of a trajectory's blocks a cube computes one after the other, and how many cubes that makes for a trajectory: with them
-/// all `trajectories` are done soonest, when so many cubes run `at_once`; of several such, the fewest cubes. No more than
-/// `most_rows` in all, but for one a trajectory.
+/// all `trajectories` are done soonest, when so many cubes run `at_once` and what a cube does beside its blocks (weights in, row out,
+/// which is read again) takes as long as a quarter of one; of several such, the fewest cubes. No more than `most_rows` in all, but for
+/// one a trajectory.
 fn split(blocks: usize, trajectories: usize, at_once: usize, most_rows: usize) -> [usize; 2] {
     (1..=blocks)
         .map(|span| [span, blocks.div_ceil(span)])
         .filter(|[span, parts]| *span == blocks || trajectories * parts <= most_rows)
-        .min_by_key(|[span, parts]| ((trajectories * parts).div_ceil(at_once) * span, *parts))
+        .min_by_key(|[span, parts]| ((trajectories * parts).div_ceil(at_once) * (4 * span + 1), *parts))
         .unwrap_or([blocks, 1])
 }
 
@@ -219,18 +233,28 @@ mod tests {
 
     #[test]
     fn few_trajectories_are_split_and_many_are_not() {
-        const MOST: usize = 10_000;
-        // HalfCheetah's window: two cubes each would be more than run at once, and take as long.
+        const MOST: usize = 19_065;
+        // Two cubes each would be more than run at once.
         assert_eq!(split(2, 320, 528, MOST), [2, 1]);
-        assert_eq!(split(2, 2560, 528, MOST), [2, 1]);
-        // CartPole's, and five whole episodes of a thousand steps.
+        // The window of CartPole, and five whole episodes of a thousand steps.
         assert_eq!(split(4, 80, 528, MOST), [1, 4]);
         assert_eq!(split(16, 5, 528, MOST), [1, 16]);
-        // One turn of four blocks, two of two, or four of one.
+        // One turn of four blocks, or four of one.
         assert_eq!(split(4, 7, 9, MOST), [4, 1]);
-        // Sixteen blocks one after the other, or five turns of two.
+        // One turn of sixteen blocks, or five of two.
         assert_eq!(split(16, 300, 528, MOST), [2, 8]);
+        // 62 turns of a block instead of 64 are not worth eight times the rows.
+        assert_eq!(split(16, 2000, 528, MOST), [16, 1]);
         assert_eq!(split(1, 1, 1, MOST), [1, 1]);
+    }
+
+    #[test]
+    fn short_trajectories_leave_blocks_empty() {
+        assert_eq!(
+            [(100, 64), (52, 64), (32, 64), (28, 64), (12, 64), (12, 16)]
+                .map(|(rows, full)| fills(rows, full)),
+            [true, true, true, false, false, true]
+        );
     }
 
     #[test]

@@ -124,7 +124,7 @@ impl Weights {
     /// When a buffer is too small, or there are more batches than planned for.
     pub fn launch(
         &self,
-        statistics: &TrajectoryStatistics,
+        statistics: &mut TrajectoryStatistics,
         [window, batch]: [usize; 2],
         (packed, place): (&Buffer, usize),
         device: &KernelDevice,
@@ -137,6 +137,7 @@ impl Weights {
         // Uniform weights read none.
         let parts = if copies == 1 { 1 } else { statistics.parts };
         let statistics_needed = if copies == 1 { 0 } else { trajectories * parts };
+        assert!(parts > 0, "statistics of at least one part");
         assert!(length(&statistics.log_ratio) >= statistics_needed, "a log-ratio for every trajectory");
         assert!(length(&statistics.divergence) >= statistics_needed, "an exponent for every trajectory");
         let weights = device.empty(trajectories);
@@ -184,6 +185,9 @@ impl Weights {
                 self.plan,
             );
         }
+        if copies > 1 {
+            statistics.parts = 1;
+        }
         weights
     }
 }
@@ -214,7 +218,7 @@ fn weights_kernel(
     log_lambda: f32,
     power: f32,
     log_clip: f32,
-    copies: u32,
+    to: u32,
     parts: u32,
     #[comptime] plan: WeightPlan,
 ) {
@@ -252,7 +256,7 @@ fn weights_kernel(
             while j < batch {
                 let place = i * batch + j;
                 let mut weight = 1.0_f32 / count;
-                let mut copy = copies as usize + place;
+                let mut copy = to as usize + place;
                 if comptime!(plan.kind != Kind::Uniform) {
                     let ratio = log_ratio[place];
                     packed[copy] = ratio;

@@ -20,8 +20,9 @@ pub struct MemoryNeed {
     /// Fresh trajectories, `N T` steps of `4 (O + 2 A) + 8` bytes, and what [`of_evaluation`] says.
     pub batches: f64,
     /// Work memory of the estimator: with tensor operations, the activations of every layer and as much again for their
-    /// gradients; with fused kernels, of the CPU or a GPU, one gradient for each trajectory, and where they take more than
-    /// [`SWEEP_BYTES`] as much as that, or sums for up to sixteen shares of the trajectories.
+    /// gradients; with fused kernels of the CPU one gradient for each trajectory, and where they take more than [`SWEEP_BYTES`]
+    /// as much as that, or sums for up to sixteen shares of the trajectories; with those of a GPU what
+    /// [`with_device_kernels`](Self::with_device_kernels) says.
     pub estimator: f64,
     /// A checkpoint while it is written: the window twice in 8 bytes a number, once as numbers and once as a file.
     pub checkpoint: f64,
@@ -87,6 +88,15 @@ impl MemoryNeed {
         let scratch = users as f64 * FusedNetwork::scratch_bytes(architecture);
         let beyond = (threads as f64 * THREAD + scratch - THREADS).max(0.0);
         Self { program: self.program + beyond, ..self }
+    }
+
+    /// The same with the fused kernels of a GPU, which leave a gradient for every block of at least four steps, or several: at most
+    /// [`SWEEP_BYTES`] of them, or one.
+    #[must_use]
+    pub fn with_device_kernels(self, shape: BatchShape, window: usize, parameters: usize) -> Self {
+        let row = 4.0 * parameters.next_multiple_of(8) as f64;
+        let blocks = window as f64 * shape.trajectories as f64 * shape.horizon.div_ceil(4) as f64;
+        Self { estimator: row * blocks.min((SWEEP_BYTES as f64 / row).floor().max(1.0)), ..self }
     }
 
     /// The same with the window and the estimator in the memory of a GPU.
@@ -300,6 +310,13 @@ mod tests {
         assert_eq!(generic.estimator, 32_000.0 * 4.0 * (4.0 * 70.0 + 48.0 + 17.0));
         assert_eq!(need.checkpoint, 4.0 * need.window);
         assert!(need.to_string().starts_with("at most about "), "{need}");
+        let by_kernels = |trajectories: usize, horizon: usize, parameters: usize| {
+            let shape = BatchShape { trajectories, horizon, ..shape };
+            need.with_device_kernels(shape, 8, parameters).estimator
+        };
+        assert_eq!(by_kernels(2, 21, 10), 16.0 * 6.0 * 64.0);
+        assert_eq!(by_kernels(40, 1000, 1760), (128.0 * 1_048_576.0 / 7040.0_f64).floor() * 7040.0);
+        assert_eq!(by_kernels(40, 1000, 40_000_000), 160e6);
         let on_device = need.on_device();
         assert_eq!(on_device.device, need.window + need.estimator);
         assert_eq!(on_device.total() + on_device.device, need.total());

@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use integration_tests::oracle::{self, Problem, Settings, answer};
 use integration_tests::problems::Recipe;
 use kernels::cubecl::logging::{LaunchObservation, LaunchObserver};
-use kernels::{KernelDevice, TrajectoryStatistics, WeightRule, Weights};
+use kernels::{KernelDevice, PartialGradients, TrajectoryStatistics, WeightRule, Weights, reduce};
 use policy_nets::GaussianPolicy;
 use trainer::algorithms::{Algorithm, DeviceReuse, Passes};
 use trainer::config::{AdamConfig, Config, OptimizerConfig};
@@ -46,11 +46,11 @@ fn weights_for_given_ratios() {
     for selected in gpus() {
         let device = KernelDevice::of(&selected.device).unwrap();
         let row = || device.upload(ratios.iter().map(|ratio| *ratio as f32).collect());
-        let statistics = TrajectoryStatistics { log_ratio: row(), divergence: row(), parts: 1 };
+        let mut statistics = TrajectoryStatistics { log_ratio: row(), divergence: row(), parts: 1 };
         let packed = device.empty(7 + 2 * ratios.len());
-        let weights = |rule| {
+        let mut weights = |rule| {
             let kernel = Weights::new(rule, [1, 1], device.limits()).unwrap();
-            host(device.tensor(&kernel.launch(&statistics, shape, (&packed, 7), &device), [ratios.len()]))
+            host(device.tensor(&kernel.launch(&mut statistics, shape, (&packed, 7), &device), [ratios.len()]))
         };
         for lambda in [0.0, 1e-12, 1e-3, 0.5, 0.999, 1.0 - 1e-7, 1.0] {
             for exponent in [-2.0, -1.0, -0.5, -0.1, 0.0] {
@@ -76,29 +76,48 @@ fn weights_for_given_ratios() {
     }
 }
 
+/// Statistics on a device: each number as its half, and so on, in so many parts.
+fn statistics_in(
+    parts: usize,
+    log_ratio: &[f32],
+    exponent: &[f32],
+    device: &KernelDevice,
+) -> TrajectoryStatistics {
+    let split = |values: &[f32]| {
+        let part = |index: usize| {
+            let share = 0.5_f32.powi((index + 1).min(parts - 1) as i32);
+            let infinite = |value: f32| value.abs() > 1e29;
+            values.iter().map(move |value| if infinite(*value) { *value } else { share * value })
+        };
+        device.upload((0..parts).flat_map(part).collect())
+    };
+    TrajectoryStatistics { log_ratio: split(log_ratio), divergence: split(exponent), parts }
+}
+
 /// So many that a larger cube weighs them.
 #[test]
 fn many_trajectories_are_weighed_as_few_are() {
     let (shape, count) = ([3, 6000], 18_000);
-    let numbers = |f: fn(f64) -> f64| (0..count).map(|index| f(f64::from(index)) as f32).collect();
+    let numbers = |f: fn(f64) -> f64| (0..count).map(|index| f(f64::from(index)) as f32).collect::<Vec<_>>();
+    let (log_ratio, exponent) = (numbers(|x| 3.0 * x.sin()), numbers(|x| (0.7 * x).cos().abs()));
     for selected in gpus() {
         let device = KernelDevice::of(&selected.device).unwrap();
-        let statistics = TrajectoryStatistics {
-            log_ratio: device.upload(numbers(|x| 3.0 * x.sin())),
-            divergence: device.upload(numbers(|x| (0.7 * x).cos().abs())),
-            parts: 1,
-        };
         let rule = estimator::CoefficientRule::Adaptive { scale: 1.0 };
         let divergence = estimator::DivergenceEstimator::ClosedForm;
         let rule = WeightRule::PowerMean { rule, divergence, exponent: -1.0 };
-        let [few, many] = [1, 6000].map(|batch| {
+        let [few, many, in_parts] = [(1, 1), (6000, 1), (6000, 3)].map(|(batch, parts)| {
+            let mut statistics = statistics_in(parts, &log_ratio, &exponent, &device);
             let packed = device.empty(17 + 2 * count as usize);
             let kernel = Weights::new(rule, [3, batch], device.limits()).unwrap();
-            kernel.launch(&statistics, shape, (&packed, 17), &device);
+            kernel.launch(&mut statistics, shape, (&packed, 17), &device);
+            assert_eq!(statistics.parts, 1);
             host(device.tensor(&packed, [17 + 2 * count as usize]))
         });
-        for (index, (few, many)) in few.into_iter().zip(many).enumerate() {
-            assert!((few - many).abs() <= 1e-5 * few.abs(), "{index}: {few} and {many} on {}", selected.name);
+        for (index, few) in few.into_iter().enumerate() {
+            for many in [many[index], in_parts[index]] {
+                let close = (few - many).abs() <= 1e-5 * few.abs();
+                assert!(close, "{index}: {few} and {many} on {}", selected.name);
+            }
         }
     }
 }
@@ -110,7 +129,8 @@ fn many_batches_are_weighed_as_on_the_host() {
     let count = window * batch;
     let numbers = |f: fn(f64) -> f64| (0..count).map(|index| f64::from(f(index as f64) as f32)).collect();
     let log_ratio: Vec<f64> = numbers(|x| 2.0 * x.sin());
-    let exponent: Vec<f64> = numbers(|x| 3.0 * (0.7 * x).cos().abs());
+    let mut exponent: Vec<f64> = numbers(|x| 3.0 * (0.7 * x).cos().abs());
+    exponent[500] = -estimator::LOG_ZERO;
     let rule = estimator::CoefficientRule::Adaptive { scale: 1.0 };
     let log_second_moment = estimator::host::log_second_moment(&exponent, batch);
     let coefficients = estimator::host::coefficients(&rule, &log_second_moment, batch);
@@ -119,23 +139,103 @@ fn many_batches_are_weighed_as_on_the_host() {
     let expected = estimator::host::packed_diagnostics(&weights, window, given);
     for selected in gpus() {
         let device = KernelDevice::of(&selected.device).unwrap();
-        let single = |values: &[f64]| device.upload(values.iter().map(|value| *value as f32).collect());
-        let statistics =
-            TrajectoryStatistics { log_ratio: single(&log_ratio), divergence: single(&exponent), parts: 1 };
         let divergence = estimator::DivergenceEstimator::ClosedForm;
         let rule = WeightRule::PowerMean { rule, divergence, exponent: -1.0 };
         let Some(kernel) = Weights::new(rule, [window, batch], device.limits()) else {
             panic!("{window} batches fit into the shared memory of every device");
         };
-        let packed = device.empty(expected.len() + 2 * count);
-        let found = kernel.launch(&statistics, [window, batch], (&packed, expected.len()), &device);
-        let found = host(device.tensor(&found, [count]));
-        let front = host(device.part(&packed, expected.len()));
-        for (index, (found, expected)) in
-            found.iter().chain(&front).zip(weights.iter().chain(&expected)).enumerate()
-        {
-            let what = format_args!("number {index} on {}", selected.name);
-            assert_bounded(*found, *expected, 2e-5 * expected.abs() + 1e-6, what);
+        for parts in [1, 3] {
+            let single = |values: &[f64]| values.iter().map(|value| *value as f32).collect::<Vec<_>>();
+            let mut statistics = statistics_in(parts, &single(&log_ratio), &single(&exponent), &device);
+            let packed = device.empty(expected.len() + 2 * count);
+            let found = kernel.launch(&mut statistics, [window, batch], (&packed, expected.len()), &device);
+            let found = host(device.tensor(&found, [count]));
+            let front = host(device.part(&packed, expected.len()));
+            let numbers = found.iter().chain(&front).zip(weights.iter().chain(&expected));
+            for (index, (found, expected)) in numbers.enumerate() {
+                let what = format_args!("number {index} of {parts} parts on {}", selected.name);
+                assert_bounded(*found, *expected, 2e-5 * expected.abs() + 1e-6, what);
+            }
+        }
+    }
+}
+
+/// A trajectory of weight 0 has no part in the gradient, whatever its own is.
+#[test]
+fn rows_of_weight_zero_are_left_out() {
+    for selected in gpus() {
+        let device = KernelDevice::of(&selected.device).unwrap();
+        // Three trajectories of two parts each; two parameters, and room up to eight.
+        let row = |values: [f32; 2]| values.into_iter().chain([f32::NAN; 6]);
+        let rows = [[1.0, 2.0], [3.0, 4.0], [f32::NAN, f32::INFINITY], [1.0, 1.0], [10.0, 0.0], [0.0, 20.0]];
+        let partial = PartialGradients {
+            values: device.upload(rows.into_iter().flat_map(row).collect()),
+            rows: 6,
+            parameters: 2,
+            of_trajectory: Some(2),
+        };
+        let sum = |weights: [f32; 3]| {
+            host(device.tensor(&reduce::sum(&partial, &device.upload(weights.to_vec()), &device), [2]))
+        };
+        assert_eq!(sum([0.5, 0.0, 2.0]), [22.0, 43.0], "{}", selected.name);
+        assert!(sum([0.5, 1e-30, 2.0]).iter().all(|value| !value.is_finite()), "{}", selected.name);
+    }
+}
+
+/// More trajectories than the device runs cubes are estimated in two passes.
+#[test]
+fn more_trajectories_than_cubes() {
+    let (batch, horizon) = (70_000, 40);
+    let recipe = Recipe { window: 1, batch: 1, horizon, hidden: vec![], ..Recipe::default() };
+    let problem = recipe.problem(3);
+    // Of these weights the number of trajectories is no more than a factor.
+    let settings = Settings { weighting: oracle::Weighting::MultipleImportance, ..PLAIN };
+    let config = configuration(&Recipe { batch, ..recipe }, &settings);
+    let shape = trainer::trajectories::BatchShape { trajectories: batch, ..batch_shape(&problem) };
+    let one = fresh_batch(&problem, 0);
+    let many = trainer::trajectories::Trajectories {
+        shape,
+        observations: one.observations.repeat(batch),
+        actions: one.actions.repeat(batch),
+        means: one.means.repeat(batch),
+        rewards: one.rewards.repeat(batch),
+        lengths: one.lengths.repeat(batch),
+        log_std: one.log_std.clone(),
+    };
+    let state = policy_state(&problem.target);
+    for selected in gpus() {
+        let device = &selected.device;
+        let new = |batch: usize| {
+            let shape = trainer::trajectories::BatchShape { trajectories: batch, ..shape };
+            DeviceReuse::new(&config.algorithm, &state, shape, device).unwrap()
+        };
+        let policy = GaussianPolicy::from_state(&state, device);
+        let (mut few, mut reuse) = (new(1), new(batch));
+        let expected =
+            host(few.estimate(&policy, std::slice::from_ref(&one), &mut Phases::default()).gradient);
+        let found =
+            host(reuse.estimate(&policy, std::slice::from_ref(&many), &mut Phases::default()).gradient);
+        assert_eq!(few.passes(), Passes::One);
+        if selected.is_software {
+            assert_eq!(reuse.passes(), Passes::Two);
+        }
+        for (found, expected) in found.iter().zip(&expected) {
+            let close = (found - expected).abs() <= 1e-4 * (1.0 + expected.abs());
+            assert!(close, "{found} is not {expected} on {}", selected.name);
+        }
+    }
+}
+
+/// One pass where trajectories fill half a block, two for shorter ones.
+#[test]
+fn short_trajectories_are_estimated_in_two_passes() {
+    for selected in gpus() {
+        for (horizon, passes) in [(28, Passes::Two), (32, Passes::One), (1000, Passes::One)] {
+            let recipe = Recipe { horizon, window: 1, batch: 1, ..Recipe::default() };
+            let (problem, config) = (recipe.problem(1), configuration(&recipe, &PLAIN));
+            let (state, shape) = (policy_state(&problem.target), batch_shape(&problem));
+            let reuse = DeviceReuse::new(&config.algorithm, &state, shape, &selected.device).unwrap();
+            assert_eq!(reuse.passes(), passes, "{horizon} steps on {}", selected.name);
         }
     }
 }

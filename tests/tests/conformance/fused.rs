@@ -47,7 +47,10 @@ pub(crate) fn fused(
         .into_iter()
         .map(|(name, passes)| {
             let fused = DeviceReuse::new(&config.algorithm, &policy, shape, &device.device).unwrap();
-            (name, Box::new(fused.with_passes(passes)) as Box<dyn Algorithm>)
+            let fused = fused.with_passes(passes);
+            let has_ratios = matches!(config.algorithm, AlgorithmConfig::RtPg(_) | AlgorithmConfig::Miw(_));
+            assert_eq!(fused.passes(), if has_ratios { passes } else { Passes::Two });
+            (name, Box::new(fused) as Box<dyn Algorithm>)
         })
         .collect();
     #[allow(unreachable_code, reason = "builds with fusion have no kernels of their own")]
@@ -325,12 +328,19 @@ fn fused_paths_over_a_thousand_steps() {
     }
 }
 
-/// So many trajectories that a GPU's sweep takes large blocks: one for each, and two.
+/// So many trajectories that a GPU's sweep takes large blocks: one for each, two, one of a layer that units compute in tiles of eight
+/// features; and a network too large for them, whose gradients of several blocks are added in memory.
 #[test]
 fn fused_paths_with_many_trajectories() {
-    for (seed, horizon) in [(1, 70), (2, 150)] {
-        let recipe = Recipe { window: 2, batch: 150, horizon, shift: 0.02, ..Recipe::default() };
-        assert_fused_conforms(&recipe, &PLAIN, seed);
+    let recipe = Recipe { window: 2, batch: 150, shift: 0.02, ..Recipe::default() };
+    let recipes = [
+        Recipe { horizon: 70, ..recipe.clone() },
+        Recipe { horizon: 150, learned: true, ..recipe.clone() },
+        Recipe { horizon: 100, hidden: vec![32], action_size: 6, bias: false, ..recipe.clone() },
+        Recipe { horizon: 40, hidden: vec![64, 64], learned: true, ..recipe },
+    ];
+    for (seed, recipe) in recipes.into_iter().enumerate() {
+        assert_fused_conforms(&recipe, &PLAIN, seed as u64);
     }
 }
 
@@ -351,8 +361,10 @@ fn fused_paths_with_learned_and_unequal_deviations() {
             assert_fused_conforms(&recipe, &PLAIN, seed as u64);
         }
     }
-    for window in [1, 5] {
-        let recipe = Recipe { window, deviation_shift: DeviationShift::AllInfinite, ..Recipe::default() };
+    // The longer ones are swept in parts.
+    for (window, horizon) in [(1, 20), (5, 20), (5, 200)] {
+        let deviation_shift = DeviationShift::AllInfinite;
+        let recipe = Recipe { window, horizon, deviation_shift, ..Recipe::default() };
         assert_fused_conforms(&recipe, &PLAIN, 4);
     }
 }

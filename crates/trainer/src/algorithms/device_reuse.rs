@@ -88,7 +88,7 @@ impl DeviceReuse {
         let reason = |error: kernels::NotCovered| error.to_string();
         // The window is made last: for a network that is not covered there is to be none.
         let statistics = Statistics::new(architecture, shape.horizon, learned, &device).map_err(reason)?;
-        let gradient = Gradient::new(architecture, shape.horizon, learned, &device).map_err(reason)?;
+        let gradient = Gradient::new(architecture, learned, &device).map_err(reason)?;
         let sizes = [config.window() * shape.trajectories, shape.horizon];
         let sweep = Sweep::new(architecture, sizes, learned, &device).ok();
         let weights = weighting
@@ -121,12 +121,18 @@ impl DeviceReuse {
         self
     }
 
-    /// The estimator with so many passes over the window, instead of those that are less work: one where the device, its memory and
-    /// the weights allow it, two else.
+    /// The estimator with so many passes over the window, instead of those that are less work; with two all the same where one is
+    /// not possible ([`passes`](Self::passes)).
     #[must_use]
     pub fn with_passes(mut self, passes: Passes) -> Self {
         self.passes = Some(passes);
         self
+    }
+
+    /// The passes that an estimate takes with the window as it is. One needs log-ratios, a kernel that computes the weights, a device
+    /// that gives a kernel enough buffers and runs a cube for every trajectory, and memory for their gradients.
+    pub fn passes(&self) -> Passes {
+        if self.sweep().is_some() { Passes::One } else { Passes::Two }
     }
 
     /// The sweep, where an estimate with the window as it is takes one.
@@ -154,20 +160,20 @@ impl DeviceReuse {
         let log_std = &self.log_std;
         let buffers = self.window.buffers();
         if let Some(sweep) = self.sweep() {
-            let (statistics, partial) =
+            let (mut statistics, partial) =
                 phases.time(Phase::Gradient, || sweep.launch(&parameters, log_std, buffers, device));
             let (weights, diagnostics, readings) =
-                phases.time(Phase::Weights, || self.weigh(&statistics, partial.parameters));
+                phases.time(Phase::Weights, || self.weigh(&mut statistics, partial.parameters));
             return Pass { partial, weights, parameters, readings, diagnostics };
         }
         let (weights, diagnostics, readings) = phases.time(Phase::Weights, || {
-            let statistics = if self.weighting == Weighting::Uniform {
+            let mut statistics = if self.weighting == Weighting::Uniform {
                 // Not read.
                 TrajectoryStatistics { log_ratio: device.empty(1), divergence: device.empty(1), parts: 1 }
             } else {
                 self.statistics.launch(&parameters, log_std, buffers, device)
             };
-            self.weigh(&statistics, policy.parameters().dims()[0])
+            self.weigh(&mut statistics, policy.parameters().dims()[0])
         });
         let partial = phases
             .time(Phase::Gradient, || self.gradient.launch(&parameters, log_std, &weights, buffers, device));
@@ -177,7 +183,7 @@ impl DeviceReuse {
     /// Weights, diagnostics and, where a kernel computes them, what the host reads, for a policy of so many `parameters`.
     fn weigh(
         &self,
-        statistics: &TrajectoryStatistics,
+        statistics: &mut TrajectoryStatistics,
         parameters: usize,
     ) -> (Buffer, Diagnostics, Option<(Buffer, Layout)>) {
         let device = &self.device;

@@ -75,6 +75,9 @@ pub(super) fn check_memory(
     if let Some(reduction) = config.algorithm.variance_reduction() {
         need = need.with_two_policies(reduction.batch_size, shape.trajectories);
     }
+    if fused && !device.is_host() {
+        need = need.with_device_kernels(shape, window, architecture.parameter_count());
+    }
     // A driver that computes on the processor has this machine's memory.
     if !device.is_host() && !device.is_software {
         need = need.on_device();
