@@ -337,7 +337,7 @@ fn fused_paths_with_many_trajectories() {
         Recipe { horizon: 70, ..recipe.clone() },
         Recipe { horizon: 150, learned: true, ..recipe.clone() },
         Recipe { horizon: 100, hidden: vec![32], action_size: 6, bias: false, ..recipe.clone() },
-        Recipe { horizon: 40, hidden: vec![64, 64], learned: true, ..recipe },
+        Recipe { horizon: 100, hidden: vec![64, 64], learned: true, ..recipe },
     ];
     for (seed, recipe) in recipes.into_iter().enumerate() {
         assert_fused_conforms(&recipe, &PLAIN, seed as u64);
