@@ -57,9 +57,13 @@ pub(crate) fn kernel_devices_for(case: u64) -> Vec<SelectedDevice> {
 }
 
 fn share_of(mut devices: Vec<SelectedDevice>, case: u64) -> Vec<SelectedDevice> {
-    let full = std::env::var_os("RTPG_CONFORMANCE").is_some_and(|value| value == "full");
-    devices.retain(|device| full || !device.is_software || case.is_multiple_of(SOFTWARE_SHARE));
+    devices.retain(|device| is_thorough(device) || case.is_multiple_of(SOFTWARE_SHARE));
     devices
+}
+
+/// Whether every case runs on `device`: not on a GPU's software driver, unless `RTPG_CONFORMANCE=full`.
+pub(crate) fn is_thorough(device: &SelectedDevice) -> bool {
+    !device.is_software || std::env::var_os("RTPG_CONFORMANCE").is_some_and(|value| value == "full")
 }
 
 /// A number for [`devices_for`] from random log-ratios.
