@@ -25,13 +25,14 @@ echo; echo "=== gradient of a window: both ways, beside the peers"
     --rounds 3 --seconds 0.3 --ours "${CARGO_TARGET_DIR:-target}/release/examples/window_gradient" --raw "$scratch/raw.csv"
 
 echo; echo "=== steps of the roll-outs' kernel"
-cargo bench --locked --features "$backend" --bench roll_out -- "roll-out/$backend" 2> /dev/null | grep -A1 "^roll-out"
+cargo bench --locked --features "$backend" --bench roll_out -- "roll-out/$backend" 2> /dev/null | grep -E "^roll-out|thrpt:"
 
 echo; echo "=== steps of a whole iteration, CartPole, 32x32, 16384 trajectories; iterations 101 to 200"
 for window in 1 8; do
     "$rtpg" train --device "$backend" --set 'policy.hidden=[32,32]' --set policy.initialization=xavier-uniform \
         --set algorithm.batch_size=16384 --set algorithm.window=$window --set iterations=200 --set evaluation.interval=0 \
-        --set checkpoint.iterations=0 --set checkpoint.seconds=0 --set optimizer.learning_rate=0.01 --out "$scratch/$window"
+        --set checkpoint.iterations=0 --set checkpoint.seconds=0 --set optimizer.learning_rate=0.01 --out "$scratch/$window" \
+        > /dev/null
     awk -F, -v window=$window '
         NR == 1    { for (i = 1; i <= NF; i++) column[$i] = i; next }
                    { steps = $column["env_steps_total"]; seconds = $column["seconds_total"] }
