@@ -118,6 +118,11 @@ impl KernelDevice {
         }
     }
 
+    /// The most bytes of a buffer.
+    pub fn largest_buffer(&self) -> u64 {
+        self.client.properties().memory.max_page_size
+    }
+
     /// What starts kernels.
     pub fn client(&self) -> &Client {
         &self.client

@@ -15,6 +15,7 @@ use trainer::device::SelectedDevice;
 use trainer::device_trajectories::DeviceTrajectories;
 use trainer::optimizer::Optimizer;
 use trainer::phases::Phases;
+use trainer::training::{TrainError, Trainer};
 
 use crate::bounds::{EPSILON, LARGEST_WEIGHT, SMALLEST_WEIGHT, assert_bounded};
 use crate::estimates::PLAIN;
@@ -284,6 +285,22 @@ fn a_window_that_no_kernel_counts_is_refused() {
         let policy = policy_state(&problem.target);
         let refused = DeviceReuse::new(&config.algorithm, &policy, shape, &selected.device).unwrap_err();
         assert!(refused.contains("more than a kernel counts"), "{refused}");
+    }
+}
+
+/// A run whose window no buffer of the device holds is refused before it starts.
+#[test]
+fn a_window_larger_than_a_buffer_is_refused() {
+    let source = trainer::config::Source::Preset("cartpole".to_owned());
+    for selected in gpus() {
+        let config = trainer::config::load(&source, &["algorithm.batch_size=16777216".to_owned()]).unwrap();
+        let Err(error) = Trainer::new(&config, &selected) else { panic!("a window of 430 GB") };
+        assert!(matches!(error, TrainError::Buffer { .. }) && error.is_input(), "{error}");
+        let message = error.to_string();
+        assert!(
+            message.starts_with("the window (8 batches of 16777216 trajectories of 200 steps)"),
+            "{message}"
+        );
     }
 }
 

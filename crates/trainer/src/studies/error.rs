@@ -163,6 +163,7 @@ impl StudyError {
                     TrainError::Environment(_)
                         | TrainError::Options(_)
                         | TrainError::Memory { .. }
+                        | TrainError::Buffer { .. }
                         | TrainError::RollOut(RollOutError::Make(_))
                         | TrainError::Folder(RunFolderError::Lock(_))
                 )

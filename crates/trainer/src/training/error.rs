@@ -40,6 +40,27 @@ pub enum TrainError {
         /// Steps of a trajectory.
         horizon: usize,
     },
+    /// A buffer of the window is larger than the device allows.
+    #[error(
+        "the window ({window} batches of {trajectories} trajectories of {horizon} steps) needs a buffer of {}, but {device} allows {}; \
+         lower algorithm.window or algorithm.batch_size",
+        format_bytes(*needed),
+        format_bytes(*largest)
+    )]
+    Buffer {
+        /// Bytes of the largest buffer.
+        needed: f64,
+        /// Bytes that the device allows.
+        largest: f64,
+        /// The device's name.
+        device: String,
+        /// Batches in the window.
+        window: usize,
+        /// Trajectories in a batch.
+        trajectories: usize,
+        /// Steps of a trajectory.
+        horizon: usize,
+    },
     /// Two options that do not go together.
     #[error("{0}")]
     Options(String),

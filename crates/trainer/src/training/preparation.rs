@@ -82,6 +82,7 @@ pub(super) fn check_memory(
     if !device.is_host() && !device.is_software {
         need = need.on_device();
     }
+    check_buffers(shape, window, device)?;
     match available() {
         Some(available) if need.total() > available => Err(TrainError::Memory {
             need,
@@ -92,6 +93,27 @@ pub(super) fn check_memory(
         }),
         _ => Ok(need),
     }
+}
+
+/// Checks that the device has room for the window's observations, or actions, in one buffer.
+#[cfg(all(feature = "kernels", not(feature = "fusion")))]
+fn check_buffers(shape: BatchShape, window: usize, device: &SelectedDevice) -> Result<(), TrainError> {
+    let BatchShape { trajectories, horizon, observation_size, action_size } = shape;
+    let Some(kernels) = kernels::KernelDevice::of(&device.device) else { return Ok(()) };
+    let steps = window as f64 * trajectories as f64 * horizon as f64;
+    let needed = 4.0 * steps * observation_size.max(action_size) as f64;
+    let largest = kernels.largest_buffer() as f64;
+    if needed <= largest {
+        return Ok(());
+    }
+    let device = device.name.clone();
+    Err(TrainError::Buffer { needed, largest, device, window, trajectories, horizon })
+}
+
+#[cfg(not(all(feature = "kernels", not(feature = "fusion"))))]
+#[expect(clippy::unnecessary_wraps, reason = "builds with kernels know a limit")]
+fn check_buffers(_: BatchShape, _: usize, _: &SelectedDevice) -> Result<(), TrainError> {
+    Ok(())
 }
 
 impl Trainer {
