@@ -136,7 +136,6 @@ fn gradient_kernel(
     let mut numbers = Shared::<[f32]>::new_slice(comptime!(plan.numbers));
     let (rows, size) = comptime!((plan.rows, plan.action_size));
     let (steps, horizon) = (steps as usize, horizon as usize);
-    let layers = comptime!(plan.layers.len());
     load_weights(parameters, &mut weights_shared, comptime!(plan.clone()), comptime!(0_usize));
     let mut d = UNIT_POS as usize;
     while d < size {
@@ -177,11 +176,7 @@ fn gradient_kernel(
             );
             score(actions, first_step, end - first_step, &numbers, &mut activations, comptime!(plan.clone()));
             sync_cube();
-            if comptime!(plan.learned) {
-                let places = comptime!((plan.deviation, plan.mean_parameters, plan.action_size));
-                accumulate_rows(&mut activations, partial, to, first, comptime!(plan.clone()), places);
-            }
-            backward(
+            add_block(
                 parameters,
                 &weights_shared,
                 &mut activations,
@@ -190,7 +185,6 @@ fn gradient_kernel(
                 to,
                 first,
                 comptime!(plan.clone()),
-                layers,
             );
             first = false;
         }
@@ -208,6 +202,27 @@ pub(crate) fn nothing_kept(#[comptime] plan: NetworkPlan) -> Array<f32> {
         kept[index] = f32::new(0.0);
     }
     kept
+}
+
+/// Adds the gradient of a block, whose outputs [`score`] has replaced, to the row that begins at `to`. Begins and ends with all
+/// units past a barrier.
+#[cube]
+pub(crate) fn add_block(
+    parameters: &[f32],
+    weights: &[Four],
+    activations: &mut [Four],
+    kept: &mut Array<f32>,
+    partial: &mut [f32],
+    to: usize,
+    first: bool,
+    #[comptime] plan: NetworkPlan,
+) {
+    if comptime!(plan.learned) {
+        let places = comptime!((plan.deviation, plan.mean_parameters, plan.action_size));
+        accumulate_rows(activations, partial, to, first, comptime!(plan.clone()), places);
+    }
+    let layers = comptime!(plan.layers.len());
+    backward(parameters, weights, activations, kept, partial, to, first, plan, layers);
 }
 
 /// Completes a row of partial gradients that begins at `to`: with what was kept, or, without any block, with zeros. Begins with

@@ -6,32 +6,31 @@ use cubecl::prelude::*;
 /// The sum over the units that share a batch, in all of them. Has barriers.
 #[cube]
 pub(crate) fn lane_sum(memory: &mut [f32], value: f32, lane: usize, #[comptime] lanes: usize) -> f32 {
-    let unit = UNIT_POS as usize;
-    memory[unit] = value;
-    sync_cube();
-    let mut half = comptime!(lanes / 2).runtime();
-    while half > 0 {
-        if lane < half {
-            memory[unit] += memory[unit + half];
-        }
-        sync_cube();
-        half /= 2;
-    }
-    let result = memory[unit - lane];
-    sync_cube();
-    result
+    reduce(memory, value, lane, lanes, false)
 }
 
 /// The largest over the units that share a batch, in all of them. Has barriers.
 #[cube]
 pub(crate) fn lane_max(memory: &mut [f32], value: f32, lane: usize, #[comptime] lanes: usize) -> f32 {
+    reduce(memory, value, lane, lanes, true)
+}
+
+#[cube]
+fn reduce(
+    memory: &mut [f32],
+    value: f32,
+    lane: usize,
+    #[comptime] lanes: usize,
+    #[comptime] largest: bool,
+) -> f32 {
     let unit = UNIT_POS as usize;
     memory[unit] = value;
     sync_cube();
     let mut half = comptime!(lanes / 2).runtime();
     while half > 0 {
         if lane < half {
-            memory[unit] = memory[unit].max(memory[unit + half]);
+            let (left, right) = (memory[unit], memory[unit + half]);
+            memory[unit] = if comptime!(largest) { left.max(right) } else { left + right };
         }
         sync_cube();
         half /= 2;

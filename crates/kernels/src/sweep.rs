@@ -9,11 +9,10 @@ use cubecl::prelude::*;
 use policy_nets::Architecture;
 use policy_nets::fused::SWEEP_BYTES;
 
-use crate::device::Buffer;
-use crate::device::KernelDevice;
-use crate::gradient::{PartialGradients, nothing_kept, row_length, score, write_row};
+use crate::device::{Buffer, KernelDevice};
+use crate::gradient::{PartialGradients, add_block, nothing_kept, row_length, score, write_row};
 use crate::loading::{load_observations, load_weights};
-use crate::network::{Four, accumulate_rows, backward, forward};
+use crate::network::{Four, forward};
 use crate::plan::{NetworkPlan, NotCovered, Pass, UNITS};
 use crate::statistics::{TrajectoryStatistics, clear_sums, density_constants, leave, sum_steps};
 use crate::window::WindowBuffers;
@@ -160,7 +159,7 @@ fn sweep_kernel(
     let mut activations = Shared::<[Four]>::new_slice(comptime!(plan.activations));
     let mut weights = Shared::<[Four]>::new_slice(comptime!(plan.weights));
     let mut numbers = Shared::<[f32]>::new_slice(comptime!(plan.numbers));
-    let (rows, layers) = comptime!((plan.rows, plan.layers.len()));
+    let rows = comptime!(plan.rows);
     let (horizon, parts, steps) = (horizon as usize, parts as usize, steps as usize);
     load_weights(parameters, &mut weights, comptime!(plan.clone()), comptime!(0_usize));
 
@@ -205,11 +204,7 @@ fn sweep_kernel(
         score(actions, first_step, count, &numbers, &mut activations, comptime!(plan.clone()));
         sync_cube();
         let first = start == begin;
-        if comptime!(plan.learned) {
-            let places = comptime!((plan.deviation, plan.mean_parameters, plan.action_size));
-            accumulate_rows(&mut activations, partial, to, first, comptime!(plan.clone()), places);
-        }
-        backward(
+        add_block(
             parameters,
             &weights,
             &mut activations,
@@ -218,7 +213,6 @@ fn sweep_kernel(
             to,
             first,
             comptime!(plan.clone()),
-            layers,
         );
         start += rows;
     }

@@ -49,9 +49,9 @@ pub(crate) fn fused(
     #[cfg(all(any(feature = "wgpu", feature = "cuda"), not(feature = "fusion")))]
     return [(", one pass", Passes::One), (", two passes", Passes::Two)]
         .into_iter()
-        .skip(if is_thorough(device) { 0 } else { case as usize % 2 })
-        .take(if is_thorough(device) { 2 } else { 1 })
-        .map(|(name, passes)| {
+        .zip(0..)
+        .filter(|(_, turn)| is_thorough(device) || case % 2 == *turn)
+        .map(|((name, passes), _)| {
             let fused = DeviceReuse::new(&config.algorithm, &policy, shape, &device.device).unwrap();
             let fused = fused.with_passes(passes);
             let has_ratios = matches!(config.algorithm, AlgorithmConfig::RtPg(_) | AlgorithmConfig::Miw(_));
