@@ -128,11 +128,12 @@ impl Gaussian {
             let columns = log_std_gradient.len();
             let precision = simd.load_part(&self.precision[index * V::LANES..][..columns]);
             let panel = &mut panels[index / PANEL_VECTORS * rows..][..rows];
-            let steps = actions.chunks_exact(self.action_size).zip(means.chunks_exact(self.action_size));
             let mut sum = simd.splat(0.0);
-            for ((target, &return_), (action, mean)) in panel.iter_mut().zip(returns).zip(steps) {
-                let action = simd.load_part(&action[index * V::LANES..][..columns]);
-                let mean = simd.load_part(&mean[index * V::LANES..][..columns]);
+            let mut start = index * V::LANES;
+            for (target, &return_) in panel.iter_mut().zip(returns) {
+                let action = simd.load_first(&actions[start..], columns);
+                let mean = simd.load_first(&means[start..], columns);
+                start += self.action_size;
                 let (deviation, return_) = (simd.sub(action, mean), simd.splat(weight * return_));
                 let score = simd.mul(deviation, precision);
                 target[index % PANEL_VECTORS] = simd.mul(return_, score);

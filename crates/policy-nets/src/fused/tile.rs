@@ -158,19 +158,25 @@ impl Store for ToRows<'_> {
 #[inline(always)]
 pub(super) fn rows_to_panels<V: Vectors>(simd: V, values: &[f32], columns: usize, panels: &mut [f32]) {
     let rows = values.len() / columns;
+    if rows == 0 {
+        return;
+    }
     let (panels, _) = V::vectors_mut(panels).as_chunks_mut::<PANEL_VECTORS>();
-    for (panel, targets) in panels.chunks_exact_mut(rows.max(1)).enumerate() {
+    for (panel, targets) in panels.chunks_exact_mut(rows).enumerate() {
         let from = panel * panel_columns(V::LANES);
         if from >= columns {
             break;
         }
         let count = (columns - from).min(panel_columns(V::LANES));
-        for (target, row) in targets.iter_mut().zip(values.chunks_exact(columns)) {
-            let row = &row[from..][..count];
-            target[0] = simd.load_part(row);
-            if count > V::LANES {
-                target[1] = simd.load_part(&row[V::LANES..]);
+        let (first, second) = (count.min(V::LANES), count.saturating_sub(V::LANES));
+        let mut start = from;
+        for target in targets {
+            let row = &values[start..];
+            target[0] = simd.load_first(row, first);
+            if second > 0 {
+                target[1] = simd.load_first(&row[V::LANES..], second);
             }
+            start += columns;
         }
     }
 }
