@@ -17,7 +17,7 @@ pub use diagnostics::{effective_sample_size, share};
 pub use estimate::{Answer, Settings, Weighting, answer, gradient_for_weights};
 pub use network::{Activation, Layer, Policy};
 pub use returns::{Baseline, step_returns};
-pub use weights::{balance_heuristic_weight, clipped_weight, multiple_importance_weight, power_mean_weight};
+pub use weights::{balance_heuristic_weight, multiple_importance_weight, power_mean_weight};
 
 /// One step of a logged trajectory.
 #[derive(Clone, Debug, PartialEq)]

@@ -83,9 +83,9 @@ pub fn power_mean_weights(log_ratio: &[f64], coefficients: &Coefficients, expone
 }
 
 /// Uniform multiple importance weights ([`multiple_importance_weights`](crate::multiple_importance_weights())).
-pub fn multiple_importance_weights(log_ratio: &[f64]) -> Vec<f64> {
-    let log_samples = (log_ratio.len() as f64).ln();
-    log_ratio.iter().map(|ratio| saturating_exp(-ratio - log_samples)).collect()
+pub fn multiple_importance_weights(log_ratio: &[f64], clip: f64) -> Vec<f64> {
+    let (log_samples, log_clip) = ((log_ratio.len() as f64).ln(), clip.ln());
+    log_ratio.iter().map(|ratio| saturating_exp((-ratio).min(log_clip) - log_samples)).collect()
 }
 
 /// Diagnostics of `weights` in the order that [`DiagnosticsReport::unpack`](crate::DiagnosticsReport::unpack) reads
@@ -221,11 +221,14 @@ mod tests {
             let report = Diagnostics::new(&expected_weights, Some((&expected_moments, &expected))).packed();
             assert_close(&packed_diagnostics(&weights, 3, Some((&moments, &found))), report, "diagnostics");
 
-            let weights = multiple_importance_weights(&log_ratio);
-            let expected_weights = crate::multiple_importance_weights(tensor(&log_ratio, [3, 4]));
-            assert_close(&weights, expected_weights.clone(), "multiple importance");
-            let report = Diagnostics::new(&expected_weights, None).packed();
-            assert_close(&packed_diagnostics(&weights, 3, None), report, "diagnostics without coefficients");
+            for clip in [f64::INFINITY, 2.0] {
+                let weights = multiple_importance_weights(&log_ratio, clip);
+                let expected_weights = crate::multiple_importance_weights(tensor(&log_ratio, [3, 4]), clip);
+                assert_close(&weights, expected_weights.clone(), "multiple importance");
+                let report = Diagnostics::new(&expected_weights, None).packed();
+                let found = packed_diagnostics(&weights, 3, None);
+                assert_close(&found, report, "diagnostics without coefficients");
+            }
         }
     }
 

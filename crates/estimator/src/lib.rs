@@ -36,6 +36,4 @@ pub use divergence::{
 pub use numeric::{LOG_ZERO, log_sum_exp, step_mask};
 pub use ratio::{LoggedActions, log_ratio, step_log_ratios};
 pub use returns::{Baseline, StepReturn, step_coefficients, step_returns, step_returns_in_place, surrogate};
-pub use weights::{
-    balance_heuristic_weights, clipped_weights, multiple_importance_weights, power_mean_weights,
-};
+pub use weights::{balance_heuristic_weights, multiple_importance_weights, power_mean_weights};

@@ -34,16 +34,12 @@ pub fn power_mean_weights(log_ratio: Tensor<2>, coefficients: &Coefficients, exp
     saturating_exp(log_mean + log_alpha.sub_scalar((batch as f64).ln()))
 }
 
-/// Uniform multiple importance weights (MIW), `w_ij = exp(-l_ij) / (N omega_k)`: no correction, no bound.
-pub fn multiple_importance_weights(log_ratio: Tensor<2>) -> Tensor<2> {
+/// Uniform multiple importance weights (MIW), `w_ij = min(exp(-l_ij), clip) / (N omega_k)`, docs/method.md, equations 15 and 16:
+/// no correction, and with an infinite `clip` no bound; else truncated importance weights (Ionides 2008).
+pub fn multiple_importance_weights(log_ratio: Tensor<2>, clip: f64) -> Tensor<2> {
     let [window, batch] = log_ratio.dims();
-    saturating_exp(log_ratio.neg().sub_scalar(((window * batch) as f64).ln()))
-}
-
-/// Clipped multiple importance weights, `w_ij = min(exp(-l_ij), clip) / (N omega_k)` (Ionides 2008).
-pub fn clipped_weights(log_ratio: Tensor<2>, clip: f64) -> Tensor<2> {
-    let [window, batch] = log_ratio.dims();
-    saturating_exp(log_ratio.neg().clamp_max(clip.ln()).sub_scalar(((window * batch) as f64).ln()))
+    let log_clip = clip.ln().min(-LOG_ZERO);
+    saturating_exp(log_ratio.neg().clamp_max(log_clip).sub_scalar(((window * batch) as f64).ln()))
 }
 
 /// Balance-heuristic weights (BH), `w(tau) = p_k(tau) / (N sum_l p_l(tau))` (Veach and Guibas 1995).

@@ -47,9 +47,8 @@ impl ReturnRule {
             AlgorithmConfig::RtPg(options) => (options.discount, options.baseline, StepReturn::ToGo),
             AlgorithmConfig::Gpomdp(options) => (options.discount, options.baseline, StepReturn::ToGo),
             AlgorithmConfig::Reinforce(options) => (options.discount, options.baseline, StepReturn::Total),
-            AlgorithmConfig::Miw(options) | AlgorithmConfig::Bh(options) => {
-                (options.discount, options.baseline, StepReturn::ToGo)
-            }
+            AlgorithmConfig::Miw(options) => (options.discount, options.baseline, StepReturn::ToGo),
+            AlgorithmConfig::Bh(options) => (options.discount, options.baseline, StepReturn::ToGo),
             other => (other.discount(), Baseline::None, StepReturn::ToGo),
         };
         Self { discount, kind, baseline }

@@ -1,9 +1,9 @@
 //! The whole estimate.
 
 use super::{
-    Baseline, Coefficients, Problem, balance_heuristic_weight, clipped_weight, coefficients, log_density,
-    log_ratio, log_second_moment_closed_form, log_second_moment_sample, multiple_importance_weight,
-    power_mean_weight, step_returns,
+    Baseline, Coefficients, Problem, balance_heuristic_weight, coefficients, log_density, log_ratio,
+    log_second_moment_closed_form, log_second_moment_sample, multiple_importance_weight, power_mean_weight,
+    step_returns,
 };
 
 /// How trajectories are weighted.
@@ -19,9 +19,10 @@ pub enum Weighting {
         exponent: f64,
     },
     /// Uniform multiple importance weights.
-    MultipleImportance,
-    /// Multiple importance weights with ratios of at most the given value.
-    Clipped(f64),
+    MultipleImportance {
+        /// The largest ratio; infinite for none.
+        clip: f64,
+    },
     /// Balance heuristic over the batches' behaviour policies.
     BalanceHeuristic,
     /// `1 / (N omega)`.
@@ -83,8 +84,9 @@ pub fn answer(problem: &Problem, settings: &Settings) -> Answer {
         Weighting::PowerMean { exponent, .. } => {
             power_mean_weight(ratios[i][j], alpha[i], lambda[i], exponent, batch)
         }
-        Weighting::MultipleImportance => multiple_importance_weight(ratios[i][j], window, batch),
-        Weighting::Clipped(clip) => clipped_weight(ratios[i][j], clip, window, batch),
+        Weighting::MultipleImportance { clip } => {
+            multiple_importance_weight(ratios[i][j], clip, window, batch)
+        }
         Weighting::BalanceHeuristic => {
             let steps = &problem.batches[i].trajectories[j];
             let target = log_density(&problem.target, steps);

@@ -11,13 +11,8 @@ pub fn power_mean_weight(log_ratio: f64, alpha: f64, lambda: f64, exponent: f64,
     if alpha == 0.0 { 0.0 } else { alpha / batch as f64 * mean }
 }
 
-/// `exp(-l) / (N omega)`.
-pub fn multiple_importance_weight(log_ratio: f64, window: usize, batch: usize) -> f64 {
-    (-log_ratio).exp() / (window * batch) as f64
-}
-
 /// `min(exp(-l), clip) / (N omega)`.
-pub fn clipped_weight(log_ratio: f64, clip: f64, window: usize, batch: usize) -> f64 {
+pub fn multiple_importance_weight(log_ratio: f64, clip: f64, window: usize, batch: usize) -> f64 {
     (-log_ratio).exp().min(clip) / (window * batch) as f64
 }
 

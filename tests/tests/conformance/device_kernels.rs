@@ -18,7 +18,7 @@ use trainer::phases::Phases;
 use trainer::training::{TrainError, Trainer};
 
 use crate::bounds::{EPSILON, LARGEST_WEIGHT, SMALLEST_WEIGHT, assert_bounded};
-use crate::estimates::PLAIN;
+use crate::estimates::{MIW, PLAIN};
 use crate::fused::{assert_estimate, configuration};
 use crate::support::{batch_shape, coefficient_rule, fresh_batch, host, kernel_devices, policy_state};
 
@@ -71,7 +71,7 @@ fn weights_for_given_ratios() {
         }
         let clipped = weights(WeightRule::MultipleImportance { log_clip: 10.0_f64.ln() });
         for (ratio, found) in ratios.iter().zip(clipped) {
-            let expected = oracle::clipped_weight(*ratio, 10.0, 1, ratios.len());
+            let expected = oracle::multiple_importance_weight(*ratio, 10.0, 1, ratios.len());
             assert_bounded(found, expected, 1e-5 * expected + 1e-36, format_args!("clipped at {ratio}"));
         }
     }
@@ -190,7 +190,7 @@ fn more_trajectories_than_cubes() {
     let recipe = Recipe { window: 1, batch: 1, horizon, hidden: vec![], ..Recipe::default() };
     let problem = recipe.problem(3);
     // Of these weights the number of trajectories is no more than a factor.
-    let settings = Settings { weighting: oracle::Weighting::MultipleImportance, ..PLAIN };
+    let settings = Settings { weighting: MIW, ..PLAIN };
     let config = configuration(&Recipe { batch, ..recipe }, &settings);
     let shape = trainer::trajectories::BatchShape { trajectories: batch, ..batch_shape(&problem) };
     let one = fresh_batch(&problem, 0);

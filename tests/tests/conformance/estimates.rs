@@ -9,6 +9,7 @@ use crate::support::{devices, devices_for};
 
 pub(crate) const RT_PG: Weighting =
     Weighting::PowerMean { rule: Coefficients::Adaptive { scale: 1.0 }, closed_form: true, exponent: -1.0 };
+pub(crate) const MIW: Weighting = Weighting::MultipleImportance { clip: f64::INFINITY };
 pub(crate) const PLAIN: Settings =
     Settings { weighting: RT_PG, discount: 1.0, total: false, baseline: Baseline::None };
 
@@ -46,7 +47,7 @@ fn varied_settings(seed: u64) -> Settings {
             power_mean,
             power_mean,
             power_mean,
-            Weighting::MultipleImportance,
+            Weighting::MultipleImportance { clip: [f64::INFINITY, 2.0][pick(2, 9)] },
             Weighting::BalanceHeuristic,
         ][pick(5, 5)],
         discount: [1.0, 0.9, 0.99, 0.0][pick(4, 6)],

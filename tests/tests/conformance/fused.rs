@@ -11,8 +11,8 @@ use trainer::algorithms::{Algorithm, FusedReuse, TrajectoryReuse};
 #[cfg(all(any(feature = "wgpu", feature = "cuda"), not(feature = "fusion")))]
 use trainer::algorithms::{DeviceReuse, Passes};
 use trainer::config::{
-    AdamConfig, AlgorithmConfig, CoefficientKind, Config, ConstantConfig, OnPolicyConfig, OptimizerConfig,
-    PowerMeanConfig, Source, WindowConfig, load,
+    AdamConfig, AlgorithmConfig, CoefficientKind, Config, ConstantConfig, ImportanceConfig, OnPolicyConfig,
+    OptimizerConfig, PowerMeanConfig, Source, load,
 };
 use trainer::device::SelectedDevice;
 use trainer::optimizer::Optimizer;
@@ -101,11 +101,12 @@ pub(crate) fn configuration(recipe: &Recipe, settings: &Settings) -> Config {
             }
             AlgorithmConfig::RtPg(options)
         }
-        Weighting::MultipleImportance => AlgorithmConfig::Miw(WindowConfig {
+        Weighting::MultipleImportance { clip } => AlgorithmConfig::Miw(ImportanceConfig {
             batch_size: batch,
             window,
             discount: settings.discount,
             baseline,
+            clip,
         }),
         Weighting::Uniform => {
             assert_eq!(window, 1, "uniform weights are those of on-policy algorithms");
@@ -116,7 +117,7 @@ pub(crate) fn configuration(recipe: &Recipe, settings: &Settings) -> Config {
                 AlgorithmConfig::Gpomdp(options)
             }
         }
-        Weighting::Clipped(_) | Weighting::BalanceHeuristic => unreachable!("no fused algorithm"),
+        Weighting::BalanceHeuristic => unreachable!("no fused algorithm"),
     };
     config
 }
@@ -244,8 +245,9 @@ pub(crate) fn varied_settings(seed: u64) -> Settings {
         closed_form: pick(2, 3) == 0,
         exponent: [-1.0, -0.5, -2.0, 0.0][pick(4, 4)],
     };
+    let importance = Weighting::MultipleImportance { clip: [f64::INFINITY, 2.0][pick(2, 9)] };
     Settings {
-        weighting: [power_mean, power_mean, Weighting::MultipleImportance][pick(3, 5)],
+        weighting: [power_mean, power_mean, importance][pick(3, 5)],
         discount: [1.0, 0.9, 0.99, 0.0][pick(4, 6)],
         total: false,
         baseline: [Baseline::None, Baseline::Average, Baseline::LeaveOneOut][pick(3, 8)],

@@ -2,8 +2,8 @@
 
 use burn::tensor::Tensor;
 use estimator::{
-    clipped_weights, closed_form_log_second_moment, log_ratio, power_mean_weights, sample_log_second_moment,
-    step_returns,
+    closed_form_log_second_moment, log_ratio, multiple_importance_weights, power_mean_weights,
+    sample_log_second_moment, step_returns,
 };
 use integration_tests::oracle::{self, Baseline, Coefficients, answer};
 use integration_tests::problems::{DeviationShift, Recipe};
@@ -62,9 +62,9 @@ fn clipped_weights_and_given_coefficients() {
     let ratios = [-300.0, -90.0, -5.0, -0.1, 0.0, 0.1, 5.0, 90.0, 300.0];
     for device in devices() {
         let row = || tensor::<2>(&ratios, [1, ratios.len()], &device.device);
-        let clipped = host(clipped_weights(row(), 10.0));
+        let clipped = host(multiple_importance_weights(row(), 10.0));
         for (ratio, found) in ratios.iter().zip(clipped) {
-            let expected = oracle::clipped_weight(*ratio, 10.0, 1, ratios.len());
+            let expected = oracle::multiple_importance_weight(*ratio, 10.0, 1, ratios.len());
             assert_bounded(found, expected, 1e-6 * expected + 1e-36, format_args!("clipped at {ratio}"));
         }
         for lambda in [0.0, 1e-12, 1e-3, 0.5, 0.999, 1.0] {

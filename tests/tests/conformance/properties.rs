@@ -2,14 +2,15 @@
 
 use burn::tensor::Device;
 use estimator::{
-    Coefficients, Diagnostics, balance_heuristic_weights, clipped_weights, multiple_importance_weights,
-    power_mean_weights, sample_log_second_moment,
+    Coefficients, Diagnostics, balance_heuristic_weights, multiple_importance_weights, power_mean_weights,
+    sample_log_second_moment,
 };
 use integration_tests::oracle::{self, Baseline, Settings, Weighting};
 use integration_tests::problems::{DeviationShift, Recipe};
 use proptest::prelude::*;
 use trainer::logged::estimate;
 
+use crate::estimates::MIW;
 use crate::support::{
     case, coefficient_rule, devices_for, host, logged_trajectories, options, policy_state, tensor,
 };
@@ -87,8 +88,8 @@ proptest! {
             let coefficients = coefficients(&ratios, shape, ADAPTIVE, device);
             for weights in [
                 power_mean_weights(row(), &coefficients, exponent),
-                multiple_importance_weights(row()),
-                clipped_weights(row(), 5.0),
+                multiple_importance_weights(row(), f64::INFINITY),
+                multiple_importance_weights(row(), 5.0),
                 balance_heuristic_weights(densities),
             ] {
                 let report = Diagnostics::new(&weights, None).report();
@@ -126,7 +127,7 @@ proptest! {
     ) {
         for device in devices_for(case(&ratios)) {
             let shape = [window, batch];
-            let plain = host(multiple_importance_weights(tensor::<2>(&ratios, shape, &device.device)));
+            let plain = host(multiple_importance_weights(tensor::<2>(&ratios, shape, &device.device), f64::INFINITY));
             for (mpm, miw) in mpm(&ratios, shape, fixed(0.0), exponent, &device.device).iter().zip(plain) {
                 prop_assert!((mpm - miw).abs() <= 1e-4 * miw + 1e-36, "{} is not {}", mpm, miw);
             }
@@ -152,7 +153,7 @@ proptest! {
             let (shape, ratios) = ([window, batch], vec![0.0; window * batch]);
             let expected = 1.0 / (window * batch) as f64;
             let mut all = mpm(&ratios, shape, ADAPTIVE, exponent, &device.device);
-            all.extend(host(multiple_importance_weights(tensor::<2>(&ratios, shape, &device.device))));
+            all.extend(host(multiple_importance_weights(tensor::<2>(&ratios, shape, &device.device), f64::INFINITY)));
             let densities = tensor::<3>(&vec![0.0; window * window * batch], [window, window, batch], &device.device);
             all.extend(host(balance_heuristic_weights(densities)));
             for weight in all {
@@ -188,7 +189,8 @@ proptest! {
             for weighting in [
                 Weighting::PowerMean { rule: ADAPTIVE, closed_form: true, exponent },
                 Weighting::PowerMean { rule: ADAPTIVE, closed_form: false, exponent },
-                Weighting::MultipleImportance,
+                MIW,
+                Weighting::MultipleImportance { clip: 1.5 },
                 Weighting::BalanceHeuristic,
             ] {
                 let options = options(&problem, &Settings { weighting, ..uniform });

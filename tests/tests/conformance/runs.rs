@@ -5,7 +5,8 @@ use integration_tests::problems::Recipe;
 use policy_nets::GaussianPolicy;
 use trainer::algorithms;
 use trainer::config::{
-    AlgorithmConfig, Config, KernelChoice, OnPolicyConfig, PowerMeanConfig, Source, WindowConfig, load,
+    AlgorithmConfig, Config, ImportanceConfig, KernelChoice, OnPolicyConfig, PowerMeanConfig, Source,
+    WindowConfig, load,
 };
 use trainer::device::SelectedDevice;
 use trainer::phases::Phases;
@@ -14,7 +15,7 @@ use trainer::threads::Threads;
 use trainer::trajectories::BatchShape;
 
 use crate::bounds::{Bounds, assert_bounded, assert_gradient};
-use crate::estimates::{PLAIN, RT_PG};
+use crate::estimates::{MIW, PLAIN, RT_PG};
 use crate::support::{devices, fresh_batch, host, policy_config, policy_state};
 
 /// The ring of batches, eviction and the balance heuristic's matrix: seven iterations of every algorithm, with the fused
@@ -27,12 +28,16 @@ fn algorithms_over_a_run() {
     let distant = Recipe { shift: 0.6, horizon: 40, ..recipe.clone() };
     let on_policy = OnPolicyConfig { batch_size: 4, discount: 0.9, ..OnPolicyConfig::default() };
     let window = WindowConfig { batch_size: 4, window: 3, discount: 0.9, ..WindowConfig::default() };
+    let importance =
+        ImportanceConfig { batch_size: 4, window: 3, discount: 0.9, ..ImportanceConfig::default() };
+    let clipped = ImportanceConfig { clip: 1.5, ..importance };
     let rt_pg = PowerMeanConfig { batch_size: 4, window: 3, discount: 0.9, ..PowerMeanConfig::default() };
     let cases = [
         (AlgorithmConfig::RtPg(rt_pg), 3, RT_PG, false),
         (AlgorithmConfig::Gpomdp(on_policy), 1, Weighting::Uniform, false),
         (AlgorithmConfig::Reinforce(on_policy), 1, Weighting::Uniform, true),
-        (AlgorithmConfig::Miw(window), 3, Weighting::MultipleImportance, false),
+        (AlgorithmConfig::Miw(importance), 3, MIW, false),
+        (AlgorithmConfig::Miw(clipped), 3, Weighting::MultipleImportance { clip: clipped.clip }, false),
         (AlgorithmConfig::Bh(window), 3, Weighting::BalanceHeuristic, false),
     ];
     for (seed, recipe) in [recipe, learned, distant].into_iter().enumerate() {

@@ -206,7 +206,7 @@ pub(crate) fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
     tensor.into_data().iter::<f64>().collect()
 }
 
-/// The oracle's settings as options of an estimate. Clipped and uniform weights are no options of it.
+/// The oracle's settings as options of an estimate. Uniform weights are no option of it.
 pub(crate) fn options(problem: &Problem, settings: &Settings) -> LoggedOptions {
     LoggedOptions {
         weights: match settings.weighting {
@@ -219,11 +219,11 @@ pub(crate) fn options(problem: &Problem, settings: &Settings) -> LoggedOptions {
                 },
                 exponent,
             },
-            Weighting::MultipleImportance => LoggedWeights::MultipleImportance,
+            Weighting::MultipleImportance { clip } => LoggedWeights::MultipleImportance { clip },
             Weighting::BalanceHeuristic => LoggedWeights::BalanceHeuristic(
                 problem.batches.iter().map(|batch| policy_state(&batch.behaviour)).collect(),
             ),
-            Weighting::Clipped(_) | Weighting::Uniform => unreachable!("no option of an estimate"),
+            Weighting::Uniform => unreachable!("no option of an estimate"),
         },
         discount: settings.discount,
         returns: if settings.total { StepReturn::Total } else { StepReturn::ToGo },

@@ -22,8 +22,8 @@ pub(super) enum Weighting {
         exponent: f64,
         noise: DivergenceNoise,
     },
-    /// Uniform multiple importance weights.
-    MultipleImportance,
+    /// Uniform multiple importance weights, with ratios of at most `clip`.
+    MultipleImportance { clip: f64 },
 }
 
 /// Noise on `ln D`, of an experiment on the method's robustness: normal, with mean 0, drawn for every iteration and batch.
@@ -72,7 +72,7 @@ impl Weighting {
                     iteration: 0,
                 },
             }),
-            AlgorithmConfig::Miw(_) => Some(Self::MultipleImportance),
+            AlgorithmConfig::Miw(options) => Some(Self::MultipleImportance { clip: options.clip }),
             AlgorithmConfig::Gpomdp(_) | AlgorithmConfig::Reinforce(_) => Some(Self::Uniform),
             AlgorithmConfig::Bh(_)
             | AlgorithmConfig::Svrpg(_)
@@ -103,7 +103,7 @@ impl Weighting {
         use kernels::WeightRule;
         match *self {
             Self::Uniform => Some(WeightRule::Uniform),
-            Self::MultipleImportance => Some(WeightRule::MultipleImportance { log_clip: f64::INFINITY }),
+            Self::MultipleImportance { clip } => Some(WeightRule::MultipleImportance { log_clip: clip.ln() }),
             Self::PowerMean { rule, divergence, exponent, noise } => {
                 (noise.deviation == 0.0).then_some(WeightRule::PowerMean { rule, divergence, exponent })
             }
@@ -135,8 +135,8 @@ impl Weighting {
                 let packed = host::packed_diagnostics(&weights, window, given);
                 (weights, packed)
             }
-            Self::MultipleImportance => {
-                let weights = host::multiple_importance_weights(log_ratio);
+            Self::MultipleImportance { clip } => {
+                let weights = host::multiple_importance_weights(log_ratio, clip);
                 let packed = host::packed_diagnostics(&weights, window, None);
                 (weights, packed)
             }
@@ -168,8 +168,9 @@ impl Weighting {
                 let diagnostics = Diagnostics::new(&weights, Some((&log_second_moment, &coefficients)));
                 (weights, diagnostics.with_log_ratio(log_ratio))
             }
-            Self::MultipleImportance => {
-                let (weights, diagnostics) = with_diagnostics(multiple_importance_weights(log_ratio.clone()));
+            Self::MultipleImportance { clip } => {
+                let weights = multiple_importance_weights(log_ratio.clone(), clip);
+                let (weights, diagnostics) = with_diagnostics(weights);
                 (weights, diagnostics.with_log_ratio(log_ratio))
             }
             Self::Uniform => with_diagnostics(log_ratio.full_like(1.0 / (window * batch) as f64)),

@@ -56,6 +56,9 @@ pub(crate) struct Arguments {
     /// [default: closed-form]
     #[arg(long, value_enum)]
     divergence: Option<Divergence>,
+    /// For miw: the largest importance ratio that a trajectory is weighted with [default: no limit]
+    #[arg(long, value_parser = positive)]
+    clip: Option<f64>,
     /// Discount
     #[arg(long, default_value_t = 1.0, value_parser = unit)]
     discount: f64,
@@ -221,12 +224,13 @@ impl Arguments {
 
 /// Refuses options that would change nothing.
 fn refuse_idle_options(arguments: &Arguments) -> Result<(), Failure> {
-    let mpm = arguments.weights == Weights::Mpm;
+    let (mpm, miw) = (arguments.weights == Weights::Mpm, arguments.weights == Weights::Miw);
     let with = |coefficients| mpm && arguments.coefficients() == coefficients;
     let (adaptive, theoretical, fixed) =
         (with(Coefficients::Adaptive), with(Coefficients::Theoretical), with(Coefficients::Fixed));
     for (option, is_given, has_use, place) in [
         ("--policies", !arguments.policies.is_empty(), arguments.weights == Weights::Bh, "--weights bh"),
+        ("--clip", arguments.clip.is_some(), miw, "--weights miw"),
         ("--coefficients", arguments.coefficients.is_some(), mpm, "--weights mpm"),
         ("--exponent", arguments.exponent.is_some(), mpm, "--weights mpm"),
         ("--divergence", arguments.divergence.is_some(), mpm, "--weights mpm"),
@@ -279,7 +283,7 @@ fn weights(arguments: &Arguments, parameter_count: usize) -> Result<LoggedWeight
             },
             exponent: arguments.exponent.unwrap_or(-1.0),
         },
-        Weights::Miw => LoggedWeights::MultipleImportance,
+        Weights::Miw => LoggedWeights::MultipleImportance { clip: arguments.clip.unwrap_or(f64::INFINITY) },
         Weights::Bh => LoggedWeights::BalanceHeuristic(
             arguments
                 .policies

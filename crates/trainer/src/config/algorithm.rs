@@ -16,7 +16,7 @@ pub enum AlgorithmConfig {
     /// Policy gradient with total returns.
     Reinforce(OnPolicyConfig),
     /// Trajectory reuse with uniform multiple importance weights.
-    Miw(WindowConfig),
+    Miw(ImportanceConfig),
     /// Trajectory reuse with the balance heuristic.
     Bh(WindowConfig),
     /// Stochastic variance-reduced policy gradient (Papini et al. 2018).
@@ -49,7 +49,29 @@ impl Default for OnPolicyConfig {
     }
 }
 
-/// Options of `miw` and `bh`.
+/// Options of `miw`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ImportanceConfig {
+    /// Fresh trajectories in each iteration, `N`.
+    pub batch_size: usize,
+    /// Batches kept, `omega`.
+    pub window: usize,
+    /// Discount `gamma`.
+    pub discount: f64,
+    /// What is subtracted from returns.
+    pub baseline: Baseline,
+    /// The largest importance ratio that a trajectory is weighted with; infinite for none.
+    pub clip: f64,
+}
+
+impl Default for ImportanceConfig {
+    fn default() -> Self {
+        Self { batch_size: 10, window: 8, discount: 1.0, baseline: Baseline::None, clip: f64::INFINITY }
+    }
+}
+
+/// Options of `bh`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct WindowConfig {
@@ -185,7 +207,7 @@ impl AlgorithmConfig {
             Self::RtPg(PowerMeanConfig::default()),
             Self::Gpomdp(OnPolicyConfig::default()),
             Self::Reinforce(OnPolicyConfig::default()),
-            Self::Miw(WindowConfig::default()),
+            Self::Miw(ImportanceConfig::default()),
             Self::Bh(WindowConfig::default()),
             Self::Svrpg(EpochConfig::default()),
             Self::SrvrPg(EpochConfig::default()),
@@ -232,7 +254,8 @@ impl AlgorithmConfig {
         match self {
             Self::RtPg(options) => options.batch_size,
             Self::Gpomdp(options) | Self::Reinforce(options) => options.batch_size,
-            Self::Miw(options) | Self::Bh(options) => options.batch_size,
+            Self::Miw(options) => options.batch_size,
+            Self::Bh(options) => options.batch_size,
             Self::Svrpg(options) | Self::SrvrPg(options) => options.snapshot_size.max(options.batch_size),
             Self::StormPg(options) => options.snapshot_size.max(options.batch_size),
             Self::PagePg(options) => options.snapshot_size.max(options.batch_size),
@@ -259,7 +282,8 @@ impl AlgorithmConfig {
     pub fn window(&self) -> usize {
         match self {
             Self::RtPg(options) => options.window,
-            Self::Miw(options) | Self::Bh(options) => options.window,
+            Self::Miw(options) => options.window,
+            Self::Bh(options) => options.window,
             _ => 1,
         }
     }
@@ -269,7 +293,8 @@ impl AlgorithmConfig {
         match self {
             Self::RtPg(options) => options.discount,
             Self::Gpomdp(options) | Self::Reinforce(options) => options.discount,
-            Self::Miw(options) | Self::Bh(options) => options.discount,
+            Self::Miw(options) => options.discount,
+            Self::Bh(options) => options.discount,
             Self::Svrpg(options) | Self::SrvrPg(options) => options.discount,
             Self::StormPg(options) => options.discount,
             Self::PagePg(options) => options.discount,

@@ -112,6 +112,11 @@ fn check_algorithm(algorithm: &AlgorithmConfig, checker: &Checker<'_>) -> Result
     }
     checker.size("algorithm.window", algorithm.window())?;
     checker.unit("algorithm.discount", algorithm.discount())?;
+    if let AlgorithmConfig::Miw(options) = algorithm
+        && !(options.clip > 0.0)
+    {
+        return checker.refuse("algorithm.clip", options.clip, "a number above 0, or inf for no limit");
+    }
     if let AlgorithmConfig::RtPg(options) = algorithm {
         if !is_exponent(options.exponent) {
             return checker.refuse("algorithm.exponent", options.exponent, EXPONENTS);
@@ -231,7 +236,7 @@ impl Checker<'_> {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::{Source, load};
+    use crate::config::{AlgorithmConfig, Source, load};
 
     #[test]
     fn values_out_of_range_are_refused_by_key() {
@@ -268,6 +273,27 @@ mod tests {
             let key = text.split('=').next().unwrap();
             assert!(message.starts_with(&format!("--set: key `{key}")), "{message}");
             assert!(message.ends_with(&format!("expected {expected}")), "{message}");
+        }
+    }
+
+    #[test]
+    fn ratios_are_clipped_at_a_number_above_zero_or_not_at_all() {
+        let load = |text: &str| {
+            let name = "algorithm.name=miw".to_owned();
+            load(&Source::Preset("cartpole".to_owned()), &[name, format!("algorithm.clip={text}")])
+        };
+        for text in ["0.0", "-1", "nan", "-inf"] {
+            let message = load(text).expect_err(text).to_string();
+            assert!(message.ends_with("expected a number above 0, or inf for no limit"), "{message}");
+        }
+        for (text, clip) in [("2.5", 2.5), ("3", 3.0), ("inf", f64::INFINITY)] {
+            let config = load(text).unwrap();
+            assert!(matches!(config.algorithm, AlgorithmConfig::Miw(options) if options.clip == clip));
+            let written = toml::to_string(&config).unwrap();
+            assert_eq!(
+                toml::from_str::<toml::Table>(&written).unwrap()["algorithm"]["clip"].as_float(),
+                Some(clip)
+            );
         }
     }
 

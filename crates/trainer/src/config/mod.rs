@@ -17,7 +17,9 @@ use std::path::PathBuf;
 use policy_nets::{Activation, Architecture, Deviation, Initialization, LogStdBounds};
 use serde::{Deserialize, Serialize};
 
-pub use algorithm::{AlgorithmConfig, CoefficientKind, OnPolicyConfig, PowerMeanConfig, WindowConfig};
+pub use algorithm::{
+    AlgorithmConfig, CoefficientKind, ImportanceConfig, OnPolicyConfig, PowerMeanConfig, WindowConfig,
+};
 pub use check::{EXPONENTS, is_exponent};
 pub use error::ConfigError;
 pub(crate) use error::nearest;

@@ -27,7 +27,10 @@ pub enum LoggedWeights {
         exponent: f64,
     },
     /// Uniform multiple importance weights.
-    MultipleImportance,
+    MultipleImportance {
+        /// The largest importance ratio; infinite for none.
+        clip: f64,
+    },
     /// The balance heuristic over the policies that sampled the batches, one for each.
     BalanceHeuristic(Vec<PolicyState>),
 }
@@ -154,9 +157,9 @@ pub fn estimate(
             let diagnostics = Diagnostics::new(&weights, Some((&log_second_moment, &coefficients)));
             (weights, log_second_moment, diagnostics)
         }
-        LoggedWeights::MultipleImportance => {
+        LoggedWeights::MultipleImportance { clip } => {
             let log_second_moment = sample_log_second_moment(ratios.clone());
-            let weights = multiple_importance_weights(ratios);
+            let weights = multiple_importance_weights(ratios, *clip);
             let diagnostics = Diagnostics::new(&weights, None);
             (weights, log_second_moment, diagnostics)
         }

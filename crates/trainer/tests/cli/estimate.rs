@@ -26,7 +26,8 @@ const RT_PG: Settings = Settings {
     total: false,
     baseline: Baseline::None,
 };
-const MIW: Settings = Settings { weighting: Weighting::MultipleImportance, ..RT_PG };
+const MIW: Settings = Settings { weighting: Weighting::MultipleImportance { clip: f64::INFINITY }, ..RT_PG };
+const CLIPPED: Settings = Settings { weighting: Weighting::MultipleImportance { clip: 1.2 }, ..RT_PG };
 const BH: Settings = Settings { weighting: Weighting::BalanceHeuristic, ..RT_PG };
 const SAMPLE: Settings = Settings {
     weighting: Weighting::PowerMean {
@@ -56,7 +57,8 @@ fn options(settings: &Settings) -> String {
             let divergence = if closed_form { "closed-form" } else { "sample" };
             format!("mpm --coefficients {rule} --divergence {divergence} --exponent {exponent}")
         }
-        Weighting::MultipleImportance => "miw".to_owned(),
+        Weighting::MultipleImportance { clip: f64::INFINITY } => "miw".to_owned(),
+        Weighting::MultipleImportance { clip } => format!("miw --clip {clip}"),
         Weighting::BalanceHeuristic => "bh".to_owned(),
         other => panic!("{other:?} is no option of the command"),
     };
@@ -167,7 +169,7 @@ fn assert_tensors(
 fn assert_all_agree(recipe: &Recipe, seeds: std::ops::Range<u64>) {
     for seed in seeds {
         let problem = recipe.problem(seed);
-        for settings in [RT_PG, SAMPLE, MIW, BH] {
+        for settings in [RT_PG, SAMPLE, MIW, CLIPPED, BH] {
             assert_agrees(&problem, &settings, false);
         }
     }
@@ -178,7 +180,7 @@ fn random_problems() {
     for seed in 0..12 {
         let baseline = [Baseline::None, Baseline::Average, Baseline::LeaveOneOut][seed as usize % 3];
         let problem = Recipe::random(seed).problem(seed);
-        for settings in [RT_PG, SAMPLE, MIW, BH] {
+        for settings in [RT_PG, SAMPLE, MIW, CLIPPED, BH] {
             let settings = Settings { baseline, discount: 0.97, total: seed % 4 == 0, ..settings };
             assert_agrees(&problem, &settings, false);
         }
