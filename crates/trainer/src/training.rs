@@ -12,10 +12,10 @@ use policy_nets::{GaussianPolicy, Normalizer, PolicyState};
 
 pub use self::error::TrainError;
 use self::error::{in_evaluation, in_iteration};
-pub(crate) use self::preparation::check_options;
+use self::preparation::device_roll_out;
 #[cfg(test)]
 pub(crate) use self::preparation::preset_policy;
-use self::preparation::{check_memory, device_roll_out};
+pub(crate) use self::preparation::{check_memory, check_options};
 use crate::algorithms::{self, Algorithm, Update};
 use crate::checkpoint::Progress;
 use crate::config::{BadBatches, Config};

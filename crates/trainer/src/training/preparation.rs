@@ -52,7 +52,7 @@ pub(super) fn device_roll_out(
 }
 
 /// What a run needs; one that the host's memory cannot hold is refused. A GPU's own memory is not looked at.
-pub(super) fn check_memory(
+pub(crate) fn check_memory(
     config: &Config,
     shape: BatchShape,
     architecture: &Architecture,

@@ -20,7 +20,7 @@ use crate::studies::Entry;
 use crate::studies::definition::REFERENCE_BATCH;
 use crate::studies::plan::{configuration, hash, run_seed};
 use crate::threads::Threads;
-use crate::training::{TrainError, Trainer, check_options};
+use crate::training::{TrainError, Trainer, check_memory, check_options};
 use crate::trajectories::BatchShape;
 
 /// Number of the first seed of the true gradient; those of repetitions begin at 0.
@@ -97,6 +97,16 @@ fn failed(name: &str, label: &str, source: TrainError) -> StudyError {
     StudyError::Run { run: format!("study {name}, `{label}`"), source: Box::new(source) }
 }
 
+/// Sizes of a batch.
+fn batch_shape(config: &Config, entry: &registry::Entry, horizon: usize) -> BatchShape {
+    BatchShape {
+        trajectories: config.algorithm.batch_size(),
+        horizon,
+        observation_size: entry.observation_size,
+        action_size: entry.action_size,
+    }
+}
+
 /// Trajectories behind an estimate: one batch for each of the last `length` parameters, the first of a variance-reduced
 /// algorithm a large one.
 fn trajectories(config: &AlgorithmConfig, length: usize) -> usize {
@@ -135,9 +145,17 @@ impl<'a> Frozen<'a> {
             source: Box::new(error),
         };
         let device = device::select(&config.device)?;
+        let entry = registry::find(&config.environment.name).map_err(|error| run(error.into()))?;
+        let horizon = config.environment.horizon.unwrap_or(entry.horizon);
         let mut longest = 1;
-        for entry in 0..definition.algorithm.len() {
-            longest = longest.max(algorithm(name, definition, environment, entry)?.1);
+        for (index, Entry { label, .. }) in definition.algorithm.iter().enumerate() {
+            let (algorithm, length) = algorithm(name, definition, environment, index)?;
+            longest = longest.max(length);
+            let config = Config { algorithm, ..config.clone() };
+            let shape = batch_shape(&config, entry, horizon);
+            let architecture = config.policy.architecture(entry.observation_size, entry.action_size);
+            check_memory(&config, shape, &architecture, entry.name, &device, 1)
+                .map_err(|error| failed(name, label, error))?;
         }
         let mut trainer = Trainer::new(&config, &device).map_err(run)?;
         trainer.load_start().map_err(run)?;
@@ -161,8 +179,6 @@ impl<'a> Frozen<'a> {
             file.write(path.make_contiguous())?;
         }
         let path = path.iter().map(|numbers| with_numbers(&start, numbers)).collect();
-        let entry = registry::find(&config.environment.name).map_err(|error| run(error.into()))?;
-        let horizon = config.environment.horizon.unwrap_or(entry.horizon);
         Ok(Some(Self { name, definition, environment, folder, config, entry, horizon, device, path }))
     }
 
@@ -249,12 +265,7 @@ impl<'a> Frozen<'a> {
         threads: &Threads,
     ) -> Result<Vec<f64>, StudyError> {
         let streams = Streams::new(run_seed(self.definition.seed, task.first_seed + repetition));
-        let shape = BatchShape {
-            trajectories: task.config.algorithm.batch_size(),
-            horizon: self.horizon,
-            observation_size: self.entry.observation_size,
-            action_size: self.entry.action_size,
-        };
+        let shape = batch_shape(&task.config, self.entry, self.horizon);
         let states = self.last(task.length);
         let device = &self.device.device;
         let mut algorithm = algorithms::make(&task.config, &states[0], shape, streams, &self.device, threads);

@@ -363,6 +363,19 @@ fn keys_without_a_use_are_refused() {
     }
 }
 
+/// Before the parameters are trained, and before anything is allocated from the sizes.
+#[test]
+fn estimates_that_do_not_fit_into_memory_are_refused() {
+    let large = SMALL.replace("batch_size = 5\nwindow = 2", "batch_size = 16777216\nwindow = 4");
+    let scratch = Scratch::new(&large.replace("horizon = 3", "horizon = 100000"));
+    let refused = scratch.complete("out");
+    let message = format!("{:#}", anyhow::Error::from(refused.outcome.unwrap_err()));
+    assert!(message.starts_with("study small, `RT-PG`: the run needs at most about "), "{message}");
+    assert!(message.contains("(4 batches of 16777216 trajectories of 100000 steps)"), "{message}");
+    assert_eq!(refused.sampled, 0);
+    assert_eq!(std::fs::read_dir(scratch.path("out/runs")).map_or(0, Iterator::count), 0);
+}
+
 /// The file in a study's folder is a study, whose folder is that one.
 #[test]
 fn the_study_in_the_folder_can_be_read_again() {
