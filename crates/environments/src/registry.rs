@@ -156,7 +156,7 @@ pub fn find(name: &str) -> Result<&'static Entry, UnknownEnvironment> {
     ENTRIES
         .iter()
         .find(|entry| entry.name == name)
-        .ok_or_else(|| UnknownEnvironment { name: name.to_owned(), nearest: nearest(name) })
+        .ok_or_else(|| UnknownEnvironment { name: name.to_owned(), nearest: nearest(name, names()) })
 }
 
 /// Makes the environment called `name`.
@@ -177,11 +177,13 @@ pub fn make(name: &str) -> Result<Box<dyn Environment>, MakeError> {
     find(name)?.make()
 }
 
-/// The name most similar to `name`, unless it is too different to be meant.
-fn nearest(name: &str) -> Option<&'static str> {
+/// The one of the `known` names most similar to `name`, which may be Gymnasium's (`HalfCheetah-v4`), unless it is too different to
+/// be meant.
+pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     const LEAST_SIMILARITY: f64 = 0.75;
     let name = name.to_lowercase();
-    names()
+    known
+        .into_iter()
         .map(|known| (strsim::jaro_winkler(&name, known), known))
         .filter(|(similarity, _)| *similarity >= LEAST_SIMILARITY)
         .max_by(|(a, _), (b, _)| a.total_cmp(b))

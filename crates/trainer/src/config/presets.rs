@@ -1,8 +1,8 @@
 //! Presets: configurations compiled into the program.
 
+use environments::registry;
 use toml::Table;
 
-use super::error::nearest;
 use super::{Config, ConfigError};
 
 /// A named configuration.
@@ -48,7 +48,7 @@ pub(super) fn table(name: &str) -> Result<Table, ConfigError> {
     let preset =
         presets().iter().find(|preset| preset.name == name).ok_or_else(|| ConfigError::UnknownPreset {
             name: name.to_owned(),
-            nearest: nearest(name, known()),
+            nearest: registry::nearest(name, known()).map(str::to_owned),
             known: known().map(str::to_owned).collect(),
         })?;
     toml::from_str(preset.text).map_err(|error| ConfigError::Syntax {

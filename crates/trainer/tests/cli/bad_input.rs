@@ -25,6 +25,7 @@ fn configurations() {
         &session,
         &[
             ("train cartpol", &["unknown preset `cartpol`", "did you mean `cartpole`?", "pendulum"]),
+            ("train HalfCheetah-v4", &["unknown preset `HalfCheetah-v4`", "did you mean `half-cheetah`?"]),
             ("train absent.toml", &["absent.toml", "No such file"]),
             (
                 "train unknown.toml",
