@@ -68,12 +68,8 @@ impl CoefficientRule {
                     .clamp(LOG_ZERO, 0.0),
             },
             Self::Theoretical { second_moment, delta, parameter_count } => {
-                let numerator = 4.0 * parameter_count as f64 * 6.0_f64.ln() - 4.0 * delta.ln();
-                let log_lambda = 0.5 * (numerator.ln() - 3.0_f64.ln() - second_moment.ln() - log_samples);
-                Coefficients {
-                    log_alpha: uniform(),
-                    log_lambda: log_second_moment.full_like(log_lambda.min(0.0)),
-                }
+                let log_lambda = theoretical_log_lambda(second_moment, delta, parameter_count, log_samples);
+                Coefficients { log_alpha: uniform(), log_lambda: log_second_moment.full_like(log_lambda) }
             }
             Self::Fixed { lambda, mixture } => Coefficients {
                 log_alpha: match mixture {
@@ -84,6 +80,17 @@ impl CoefficientRule {
             },
         }
     }
+}
+
+/// `ln lambda` of docs/method.md, equation 10, for `exp(log_samples)` trajectories in the window.
+pub(crate) fn theoretical_log_lambda(
+    second_moment: f64,
+    delta: f64,
+    parameter_count: usize,
+    log_samples: f64,
+) -> f64 {
+    let numerator = 4.0 * parameter_count as f64 * 6.0_f64.ln() - 4.0 * delta.ln();
+    (0.5 * (numerator.ln() - 3.0_f64.ln() - second_moment.ln() - log_samples)).min(0.0)
 }
 
 /// `ln softmax(-log D / 2)`. Batches of infinite D share it equally when there are no others.

@@ -4,7 +4,7 @@
 //! Every function is the one of the same name over tensors, and is tested against it; slices are row-major, `[window, batch]`
 //! or `[window]`. A NaN stays one.
 
-use crate::coefficients::{CoefficientRule, MixtureRule};
+use crate::coefficients::{CoefficientRule, MixtureRule, theoretical_log_lambda};
 use crate::numeric::LOG_ZERO;
 
 /// Weights are at most `exp` of this, which single precision holds.
@@ -41,9 +41,8 @@ pub fn coefficients(rule: &CoefficientRule, log_second_moment: &[f64], batch: us
             }
         }
         CoefficientRule::Theoretical { second_moment, delta, parameter_count } => {
-            let numerator = 4.0 * parameter_count as f64 * 6.0_f64.ln() - 4.0 * delta.ln();
-            let log_lambda = 0.5 * (numerator.ln() - 3.0_f64.ln() - second_moment.ln() - log_samples);
-            Coefficients { log_alpha: uniform(), log_lambda: vec![log_lambda.min(0.0); window] }
+            let log_lambda = theoretical_log_lambda(second_moment, delta, parameter_count, log_samples);
+            Coefficients { log_alpha: uniform(), log_lambda: vec![log_lambda; window] }
         }
         CoefficientRule::Fixed { lambda, mixture } => Coefficients {
             log_alpha: match mixture {

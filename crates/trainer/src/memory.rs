@@ -113,6 +113,12 @@ impl MemoryNeed {
         Self { estimator: self.estimator + 4.0 * matrix, ..self }
     }
 
+    /// The same without a window, which variance-reduced algorithms do not have: they keep an estimate and a policy.
+    #[must_use]
+    pub fn without_window(self) -> Self {
+        Self { window: 0.0, checkpoint: 0.0, ..self }
+    }
+
     /// The same with the activations of the fresh trajectories, `batch` of the `trajectories` of a large batch, under two policies
     /// at a time.
     #[must_use]
@@ -121,17 +127,17 @@ impl MemoryNeed {
         Self { estimator: self.estimator * share.max(1.0), ..self }
     }
 
-    /// The keys that decide about the largest part.
-    pub fn largest(&self) -> &'static str {
+    /// The keys that decide about the largest part, for an algorithm whose batches have the sizes of these keys.
+    pub fn largest(&self, sizes: &str) -> String {
         let window = self.window + self.checkpoint;
         let parts = [
-            (self.program, "policy.hidden or threads"),
-            (window, "algorithm.window, algorithm.batch_size or environment.horizon"),
-            (self.estimator, "policy.hidden, algorithm.window, algorithm.batch_size or environment.horizon"),
-            (self.batches, "environment.horizon, algorithm.batch_size or evaluation.episodes"),
+            (self.program, "policy.hidden or threads".to_owned()),
+            (window, format!("{sizes} or environment.horizon")),
+            (self.estimator, format!("policy.hidden, {sizes} or environment.horizon")),
+            (self.batches, format!("environment.horizon, {sizes} or evaluation.episodes")),
         ];
         let largest = parts.into_iter().reduce(|most, part| if part.0 > most.0 { part } else { most });
-        largest.map_or("", |(_, keys)| keys)
+        largest.map_or_else(String::new, |(_, keys)| keys)
     }
 
     /// All parts in the memory of this machine together.
@@ -201,14 +207,21 @@ pub fn available() -> Option<f64> {
 /// What the least generous of the control groups leaves that a process is in, by `/proc/self/cgroup`: its own and all above.
 fn of_groups(membership: &str, read: &dyn Fn(&str) -> Option<String>) -> Option<f64> {
     let number = |path: String| read(&path).and_then(|text| text.trim().parse::<f64>().ok());
+    // Pages of files that were not read for a while are given back when memory is asked for.
+    let reclaimable = |place: &str, key: &str| {
+        let text = read(&format!("{place}/memory.stat")).unwrap_or_default();
+        let value = text.lines().find_map(|line| line.strip_prefix(key)?.trim().parse::<f64>().ok());
+        value.unwrap_or_default()
+    };
     let mut least: Option<f64> = None;
     for line in membership.lines() {
         let mut fields = line.splitn(3, ':').skip(1);
         let (Some(controllers), Some(group)) = (fields.next(), fields.next()) else { continue };
-        let (root, limit, used) = match controllers {
-            "" => ("/sys/fs/cgroup", "memory.max", "memory.current"),
+        let (root, limit, used, cache) = match controllers {
+            "" => ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file "),
             _ if controllers.split(',').any(|name| name == "memory") => {
-                ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes")
+                let root = "/sys/fs/cgroup/memory";
+                (root, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file ")
             }
             _ => continue,
         };
@@ -219,7 +232,7 @@ fn of_groups(membership: &str, read: &dyn Fn(&str) -> Option<String>) -> Option<
             if let (Some(limit), Some(used)) =
                 (number(format!("{place}/{limit}")), number(format!("{place}/{used}")))
             {
-                let left = (limit - used).max(0.0);
+                let left = (limit - (used - reclaimable(&place, cache)).max(0.0)).max(0.0);
                 least = Some(least.map_or(left, |least| least.min(left)));
             }
         }
@@ -323,7 +336,8 @@ mod tests {
         assert!(on_device.to_string().ends_with("of the GPU's memory for the window and the estimate"));
         assert_eq!(of_machine("MemTotal: 9 kB\nMemAvailable:   2048 kB\n"), Some(2_097_152.0));
         assert_eq!(format_bytes(1.5 * 1024.0 * 1024.0), "1.5 MiB");
-        assert!(need.largest().starts_with("policy.hidden or"), "{need}");
+        assert!(need.largest("algorithm.batch_size").starts_with("policy.hidden or"), "{need}");
+        assert_eq!(need.without_window().total(), need.total() - need.window - need.checkpoint);
         assert_eq!(need.with_two_policies(40, 40).estimator, 2.0 * need.estimator);
     }
 
@@ -335,14 +349,16 @@ mod tests {
                 "/sys/fs/cgroup/job/memory.current" => "1000\n",
                 "/sys/fs/cgroup/job/step/memory.max" => "max\n",
                 "/sys/fs/cgroup/job/step/memory.current" | "/sys/fs/cgroup/memory.current" => "900\n",
+                "/sys/fs/cgroup/job/memory.stat" => "anon 300\ninactive_file 600\nactive_file 100\n",
+                "/sys/fs/cgroup/memory/memory.stat" => "inactive_file 1\ntotal_inactive_file 200\n",
                 "/sys/fs/cgroup/memory/memory.limit_in_bytes" => "9000\n",
                 "/sys/fs/cgroup/memory/memory.usage_in_bytes" => "500\n",
                 _ => return None,
             };
             Some(text.to_owned())
         };
-        assert_eq!(of_groups("0::/job/step\n", &file), Some(2000.0));
-        assert_eq!(of_groups("4:cpu,memory:/elsewhere\n2:cpu:/job\n", &file), Some(8500.0));
+        assert_eq!(of_groups("0::/job/step\n", &file), Some(2600.0));
+        assert_eq!(of_groups("4:cpu,memory:/elsewhere\n2:cpu:/job\n", &file), Some(8700.0));
         assert_eq!(of_groups("0::/\n", &file), None);
     }
 }

@@ -327,8 +327,24 @@ impl Run {
         Ok(())
     }
 
-    /// Writes everything that stands at the end of a run.
+    /// Writes everything that stands at the end of a run, each part whatever becomes of the one before.
     fn finish(&mut self, ending: Ending) -> Result<Summary, TrainError> {
+        let saved = self.save_state(ending);
+        // Before the figures, which may take more than a small run.
+        let memory_peak = if self.alone { memory::peak() } else { None };
+        let drawn = draw_learning_curve(&self.folder, self.trainer.config());
+        let summary = self.summary(ending, memory_peak);
+        let written = serde_json::to_string_pretty(&summary)
+            .map_err(std::io::Error::other)
+            .and_then(|json| write_atomically(&self.folder.summary(), format!("{json}\n").as_bytes()));
+        saved?;
+        drawn?;
+        written?;
+        Ok(summary)
+    }
+
+    /// Writes the last state and the policies.
+    fn save_state(&mut self, ending: Ending) -> Result<(), TrainError> {
         let iteration = self.trainer.progress().iteration;
         let has_failed = matches!(ending, Ending::Failed | Ending::Diverged);
         if self.trainer.is_whole() && (iteration > 0 || has_failed) {
@@ -350,9 +366,11 @@ impl Run {
         if self.trainer.has_best_policy() || (iteration > 0 && !has_failed) {
             self.trainer.best_policy().save(&self.folder.best_policy(), StoredFloat::F32)?;
         }
-        // Before the figures, which may take more than a small run.
-        let memory_peak = if self.alone { memory::peak() } else { None };
-        draw_learning_curve(&self.folder, self.trainer.config())?;
+        Ok(())
+    }
+
+    /// What `summary.json` says.
+    fn summary(&mut self, ending: Ending, memory_peak: Option<u64>) -> Summary {
         let progress = self.trainer.progress().clone();
         let last = &self.last_returns;
         let config = self.trainer.config();
@@ -366,7 +384,7 @@ impl Run {
         let phases = self.trainer.phases();
         let roll_out = if on_device { wall } else { phases.total(Phase::RollOut).as_secs_f64() };
         let steps = progress.env_steps_total - self.steps_before;
-        let summary = Summary {
+        Summary {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             ending,
             environment,
@@ -388,10 +406,7 @@ impl Run {
             phase_seconds: phases.seconds(),
             memory_need: self.trainer.memory_need().total() as u64,
             memory_peak,
-        };
-        let json = serde_json::to_string_pretty(&summary).map_err(std::io::Error::other)?;
-        write_atomically(&self.folder.summary(), format!("{json}\n").as_bytes())?;
-        Ok(summary)
+        }
     }
 }
 
@@ -475,7 +490,7 @@ mod tests {
         trainer.set_algorithm(Box::new(Lost { inner, iterations: 0 }));
         let mut run = start("lost", trainer);
         let error = run.train(&stop, |_| ()).unwrap_err().to_string();
-        assert_eq!(error, "iteration 4: a panic: the device is lost; the last good state is saved");
+        assert_eq!(error, "iteration 4: a panic: the device is lost");
         drop(run);
 
         let folder = RunFolder::open(&scratch.path().join("lost")).unwrap();

@@ -21,7 +21,7 @@ pub enum RunFolderError {
     #[error(
         "{} is not empty; go on with its run by --resume {}, or overwrite the run by --force",
         path.display(),
-        path.display()
+        quoted(path)
     )]
     NotEmpty {
         /// The folder.
@@ -56,6 +56,16 @@ pub enum RunFolderError {
 pub fn policy_file(path: &Path) -> PathBuf {
     let folder = if path.is_dir() { RunFolder::open(path).ok() } else { None };
     folder.map_or_else(|| path.to_owned(), |folder| folder.policy_to_take())
+}
+
+/// A path as a shell reads it back.
+pub fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./=,:+@%".contains(&byte);
+    if !text.is_empty() && text.bytes().all(plain) {
+        return text;
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 /// Whether the system refused for want of room, or because nothing can be written there: no other input would help.

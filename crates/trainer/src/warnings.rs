@@ -155,7 +155,9 @@ impl Watch {
         let of_a_batch = ESS_OF_A_BATCH / row.window.max(1) as f64;
         self.collapsed = count(reuses && row.ess_fraction < of_a_batch.min(0.75), self.collapsed);
         self.uniform = count(reuses && row.ess_fraction >= ESS_UNIFORM, self.uniform);
-        let capped = !self.chosen_lambda && row.lambda_mean >= LAMBDA_CAP && row.dropped == 0;
+        // A window of one batch has no old policies.
+        let capped =
+            !self.chosen_lambda && row.window > 1 && row.lambda_mean >= LAMBDA_CAP && row.dropped == 0;
         self.capped = count(capped, self.capped);
 
         let held = row.trajectories as f64 * row.window as f64;
@@ -250,6 +252,9 @@ mod tests {
         assert_eq!(first(&mut watch(&[]), unknown.chain(still)), [(Flag::Stagnation, 403)]);
         let capped = || (0..20).map(|_| MetricsRow { lambda_mean: 1.0, ..healthy(1.0) });
         assert_eq!(first(&mut watch(&[]), capped()), [(Flag::Lambda, 10)]);
+        // There are no old policies.
+        let alone = capped().map(|row| MetricsRow { window: 1, ..row });
+        assert_eq!(first(&mut watch(&[]), alone), []);
         // Whoever fixes lambda at 1 has asked for it.
         assert_eq!(first(&mut watch(&["algorithm.coefficients=fixed"]), capped()), []);
     }

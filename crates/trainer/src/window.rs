@@ -43,15 +43,11 @@ pub struct ReturnRule {
 impl ReturnRule {
     /// The rule that an algorithm's options give.
     pub fn new(config: &AlgorithmConfig) -> Self {
-        let (discount, baseline, kind) = match config {
-            AlgorithmConfig::RtPg(options) => (options.discount, options.baseline, StepReturn::ToGo),
-            AlgorithmConfig::Gpomdp(options) => (options.discount, options.baseline, StepReturn::ToGo),
-            AlgorithmConfig::Reinforce(options) => (options.discount, options.baseline, StepReturn::Total),
-            AlgorithmConfig::Miw(options) => (options.discount, options.baseline, StepReturn::ToGo),
-            AlgorithmConfig::Bh(options) => (options.discount, options.baseline, StepReturn::ToGo),
-            other => (other.discount(), Baseline::None, StepReturn::ToGo),
+        let kind = match config {
+            AlgorithmConfig::Reinforce(_) => StepReturn::Total,
+            _ => StepReturn::ToGo,
         };
-        Self { discount, kind, baseline }
+        Self { discount: config.discount(), kind, baseline: config.baseline() }
     }
 }
 

@@ -9,8 +9,8 @@ use super::versions;
 pub enum MujocoError {
     /// No library in any of the places.
     #[error(
-        "the MuJoCo library was not found; run `rtpg mujoco install` to fetch it, or set {variable} to its file \
-         (searched: {})",
+        "the MuJoCo library was not found; run `rtpg mujoco install` to fetch it, activate a Python environment with the package mujoco, or \
+         set {variable} to its file (searched: {})",
         list(searched),
         variable = super::search::VARIABLE
     )]

@@ -33,7 +33,7 @@ pub(super) fn file_name(version: &str) -> String {
     }
 }
 
-/// Finds the library: what [`VARIABLE`] names, then our cache, then the active virtual environment. Within the last
+/// Finds the library: what [`VARIABLE`] names, then our cache, then the active virtual environment, or conda's. Within the last
 /// two the versions are tried in the order of the table of tested ones.
 ///
 /// # Errors
@@ -53,7 +53,7 @@ pub(super) fn locate(variable: impl Fn(&str) -> Option<OsString>) -> Result<Path
         }
         searched.push(cache);
     }
-    if let Some(root) = variable("VIRTUAL_ENV").map(PathBuf::from) {
+    for root in ENVIRONMENTS.iter().filter_map(|name| variable(name)).map(PathBuf::from) {
         let packages = site_packages(&root);
         if let Some(found) = packages.iter().find_map(|folder| library_in(&folder.join("mujoco"))) {
             return Ok(found);
@@ -62,6 +62,9 @@ pub(super) fn locate(variable: impl Fn(&str) -> Option<OsString>) -> Result<Path
     }
     Err(MujocoError::NotFound { searched })
 }
+
+/// The variables that name active environments of Python: virtual ones, and conda's.
+const ENVIRONMENTS: [&str; 2] = ["VIRTUAL_ENV", "CONDA_PREFIX"];
 
 /// `path` itself when it is a file, the library in it when it is a folder.
 fn library_at(path: &Path) -> Option<PathBuf> {
@@ -113,14 +116,19 @@ mod tests {
         let variables = |name: &str| match name {
             "XDG_CACHE_HOME" => Some(root.path().join("cache").into_os_string()),
             "VIRTUAL_ENV" => Some(root.path().join("venv").into_os_string()),
+            "CONDA_PREFIX" => Some(root.path().join("conda").into_os_string()),
             _ => None,
         };
         let with_name = |name: &str| {
             if name == VARIABLE { Some(named.clone().into_os_string()) } else { variables(name) }
         };
 
-        let searched = vec![root.path().join("cache/rtpg/mujoco"), root.path().join("venv")];
+        let searched = ["cache/rtpg/mujoco", "venv", "conda"].map(|place| root.path().join(place)).to_vec();
         assert_eq!(locate(variables), Err(MujocoError::NotFound { searched }));
+        let of_conda =
+            root.path().join("conda/lib/python3.11/site-packages/mujoco").join(file_name("3.17.0"));
+        touch(&of_conda);
+        assert_eq!(locate(variables).unwrap(), of_conda);
         touch(&installed);
         assert_eq!(locate(variables).unwrap(), installed);
         touch(&cached);

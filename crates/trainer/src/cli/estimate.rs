@@ -28,8 +28,8 @@ pub(crate) struct Arguments {
     /// How trajectories are weighted
     #[arg(long, value_enum, default_value_t = Weights::Mpm)]
     weights: Weights,
-    /// For bh: the policy files of the batches, oldest first, as often as there are batches
-    #[arg(long, value_name = "P.safetensors", num_args = 1..)]
+    /// For bh: the policies of the batches, files or folders of runs, oldest first, as often as there are batches
+    #[arg(long, value_name = "RUN_OR_POLICY", num_args = 1..)]
     policies: Vec<PathBuf>,
     /// For mpm: how coefficients are chosen [default: adaptive]
     #[arg(long, value_enum)]
@@ -56,8 +56,8 @@ pub(crate) struct Arguments {
     /// [default: closed-form]
     #[arg(long, value_enum)]
     divergence: Option<Divergence>,
-    /// For miw: the largest importance ratio that a trajectory is weighted with [default: no limit]
-    #[arg(long, value_parser = positive)]
+    /// For miw: the largest importance ratio that a trajectory is weighted with; inf for no limit [default: inf]
+    #[arg(long, value_parser = positive_or_infinite)]
     clip: Option<f64>,
     /// Discount
     #[arg(long, default_value_t = 1.0, value_parser = unit)]
@@ -114,7 +114,7 @@ enum Returns {
     Total,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum BaselineArgument {
     None,
     Average,
@@ -136,6 +136,13 @@ fn number(text: &str, allowed: impl Fn(f64) -> bool, expected: &str) -> Result<f
 
 fn positive(text: &str) -> Result<f64, String> {
     number(text, |value| value > 0.0, "a number above 0")
+}
+
+fn positive_or_infinite(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value > 0.0 => Ok(value),
+        _ => Err("expected a number above 0, or inf".to_owned()),
+    }
 }
 
 fn at_least_one(text: &str) -> Result<f64, String> {
@@ -169,6 +176,12 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     arguments.out.as_deref().map_or(Ok(()), |path| check_target(path, "out", "estimate", is_estimate))?;
     let policy = PolicyState::load(&policy_file(&arguments.policy)).map_err(Failure::input)?;
     let logged = LoggedTrajectories::load(&arguments.trajectories).map_err(Failure::input)?;
+    if logged.batch == 1 && arguments.baseline == BaselineArgument::Average {
+        return Err(Failure::input(anyhow::anyhow!(
+            "--baseline average leaves nothing of batches of one trajectory, whose return is its own average; choose none or \
+             leave-one-out"
+        )));
+    }
     let options = LoggedOptions {
         weights: weights(arguments, policy.flat_parameters().len())?,
         discount: arguments.discount,
@@ -288,11 +301,40 @@ fn weights(arguments: &Arguments, parameter_count: usize) -> Result<LoggedWeight
             arguments
                 .policies
                 .iter()
-                .map(|path| PolicyState::load(path))
+                .map(|path| PolicyState::load(&policy_file(path)))
                 .collect::<Result<_, _>>()
                 .map_err(Failure::input)?,
         ),
     })
+}
+
+/// What makes an estimate doubtful.
+fn warn(result: &LoggedEstimate, trajectories: usize) {
+    /// Of so many trajectories or more.
+    const MANY: usize = 10;
+    /// A second moment is at least 1; the mean of a sample falls below that by chance, but not far.
+    const LEAST_LOG_SECOND_MOMENT: f64 = -1.0;
+    let report = &result.diagnostics;
+    if report.largest_weight == 0.0 {
+        print_message(
+            "every weight is 0: the trajectories say nothing about this policy, which is too far from theirs",
+        );
+    } else if trajectories >= MANY && report.effective_sample_size < 2.0 {
+        print_message(format_args!(
+            "the effective sample size is {:.2} of {trajectories}: the estimate is that of a single trajectory, since the \
+             policy is too far from those that sampled the others",
+            report.effective_sample_size
+        ));
+    }
+    let moments = &result.tensors["log_second_moment"].values;
+    if let Some((batch, moment)) =
+        moments.iter().enumerate().find(|(_, value)| **value < LEAST_LOG_SECOND_MOMENT)
+    {
+        print_message(format_args!(
+            "ln D of batch {batch} is {moment:.2}, and no second moment of ratios is below 1: either the behaviour's densities \
+             are not those of the actions in the file, or none of its trajectories is likely under the policy"
+        ));
+    }
 }
 
 fn print(result: &LoggedEstimate, logged: &LoggedTrajectories, device: &str) {
@@ -311,11 +353,7 @@ fn print(result: &LoggedEstimate, logged: &LoggedTrajectories, device: &str) {
         "largest weight             {:.4} times the weight 1/{trajectories} of plain averaging",
         report.largest_weight
     ));
-    if report.largest_weight == 0.0 {
-        print_message(
-            "every weight is 0: the trajectories say nothing about this policy, which is too far from theirs",
-        );
-    }
+    warn(result, trajectories);
     print_line("batch      ln D     alpha    lambda     share       ESS");
     for batch in 0..logged.window {
         print_line(format_args!(

@@ -136,7 +136,7 @@ pub(crate) fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) if error.exit_code() == 0 || error.kind() == HELP_INSTEAD => error.exit(),
-        Err(error) => return fail(&anyhow::anyhow!(one_line(&error.to_string())), 2),
+        Err(error) => return fail(&anyhow::anyhow!(refusal(&error)), 2),
     };
     silence_panics();
     #[cfg(unix)]
@@ -197,17 +197,43 @@ fn ignore_file_size_signal() {
     }
 }
 
-/// A word as a shell reads it back.
-pub(crate) fn quoted(word: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./=,:+@%".contains(&byte);
-    if !word.is_empty() && word.bytes().all(plain) {
-        return word.to_owned();
+/// Calls `handle` at every Ctrl-C, and when the process is asked to end by SIGTERM or, unless it was started to ignore that
+/// (`nohup`), by SIGHUP.
+fn on_interrupt(handle: impl FnMut() + Send + 'static) -> Result<(), Failure> {
+    #[cfg(unix)]
+    let ignored = ignore_hangup();
+    ctrlc::set_handler(handle).map_err(Failure::run)?;
+    #[cfg(unix)]
+    if ignored {
+        ignore_hangup();
     }
-    format!("'{}'", word.replace('\'', r"'\''"))
+    Ok(())
+}
+
+/// Ignores SIGHUP; returns whether it was ignored before.
+#[cfg(unix)]
+#[expect(unsafe_code, reason = "the system's interface to signals")]
+fn ignore_hangup() -> bool {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    // SAFETY: no code runs in the signal's place.
+    let before = unsafe { signal(Signal::SIGHUP, SigHandler::SigIgn) };
+    matches!(before, Ok(SigHandler::SigIgn))
 }
 
 /// What clap answers to a command without its arguments: the help, on standard error.
 const HELP_INSTEAD: ErrorKind = ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+
+/// Clap's message on one line. Who looks for an option of a run finds how its keys are set, in the place of clap's tip.
+fn refusal(error: &clap::Error) -> String {
+    let message = one_line(&error.to_string());
+    let command = std::env::args().nth(1).unwrap_or_default();
+    if error.kind() != ErrorKind::UnknownArgument || !["train", "study"].contains(&command.as_str()) {
+        return message;
+    }
+    let message = message.split("; tip: to pass").next().unwrap_or_default();
+    let example = if command == "train" { "iterations=500" } else { "settings.policy.variance=0.1" };
+    format!("{message}; keys of the configuration are set by --set KEY=VALUE, such as --set {example}")
+}
 
 /// Clap's message and its tips without the usage, on one line.
 fn one_line(message: &str) -> String {

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use trainer::device;
+use trainer::run_folder::quoted;
 use trainer::studies::{
-    self, Definition, Event, Execution, Kind, Plan, StudyError, StudyFolder, Workers, gradient, manifest,
+    self, Event, Execution, Kind, Plan, StudyError, StudyFolder, Workers, gradient, manifest,
 };
 
-use super::{Failure, Outcome, print_line, print_message, quoted};
+use super::{Failure, Outcome, on_interrupt, print_line, print_message};
 
 /// Options of `rtpg study`.
 #[derive(Debug, clap::Args)]
@@ -53,7 +54,7 @@ impl Arguments {
         self.only.iter().for_each(|label| option("--only", label.clone()));
         self.set.iter().for_each(|setting| option("--set", setting.clone()));
         option("--out", out.display().to_string());
-        words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
+        words.iter().map(|word| quoted(Path::new(word))).collect::<Vec<_>>().join(" ")
     }
 }
 
@@ -61,7 +62,8 @@ impl Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let mut overrides = arguments.set.clone();
     overrides.extend(arguments.runs.map(|runs| format!("runs={runs}")));
-    let (name, definition) = studies::load(&arguments.study, &overrides).map_err(failure)?;
+    let (study, folder_of_study) = study_of(&arguments.study);
+    let (name, definition) = studies::load(&study, &overrides).map_err(failure)?;
     if arguments.print {
         // Of a built-in one as it is, with its comments.
         let text =
@@ -93,7 +95,8 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     if let Some(device) = device {
         device::select(&device).map_err(Failure::input)?;
     }
-    let out = arguments.out.clone().unwrap_or_else(|| Path::new("studies").join(&name));
+    let default_out = || folder_of_study.unwrap_or_else(|| Path::new("studies").join(&name));
+    let out = arguments.out.clone().unwrap_or_else(default_out);
     let folder = StudyFolder::open(&out, &definition).map_err(failure)?;
     manifest::write(&folder, &plan).map_err(failure)?;
     let jobs = arguments
@@ -128,7 +131,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
             let samples = gradient::measure(&name, &definition, &folder, jobs, &stop, &observe);
             progress.finish();
             match samples.map_err(failure)? {
-                Some(samples) => (report_gradients(&definition, &folder, &samples)?, true),
+                Some(samples) => (gradient::report(&definition, &folder, &samples).map_err(failure)?, true),
                 None => (String::new(), false),
             }
         }
@@ -142,12 +145,15 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     Err(Failure::Stopped)
 }
 
-fn report_gradients(
-    definition: &Definition,
-    folder: &StudyFolder,
-    samples: &[gradient::Samples],
-) -> Result<String, Failure> {
-    gradient::report(definition, folder, samples).map_err(failure)
+/// The study that `text` names, and its folder when it is that or the `study.toml` in it.
+fn study_of(text: &str) -> (String, Option<PathBuf>) {
+    let path = Path::new(text);
+    let folder =
+        if path.is_dir() { Some(path) } else { path.parent().filter(|_| path.ends_with("study.toml")) };
+    match folder.filter(|folder| StudyFolder::is_one(folder)) {
+        Some(folder) => (folder.join("study.toml").display().to_string(), Some(folder.to_owned())),
+        None => (text.to_owned(), None),
+    }
 }
 
 fn failure(error: StudyError) -> Failure {
@@ -162,14 +168,13 @@ fn describe(Execution { found, made, left }: Execution) {
 /// The first Ctrl-C saves every run and ends the study; the second ends the process.
 fn handle_interrupt(stop: &Arc<AtomicBool>) -> Result<(), Failure> {
     let stop = Arc::clone(stop);
-    ctrlc::set_handler(move || {
+    on_interrupt(move || {
         if stop.swap(true, Ordering::Relaxed) {
             studies::interrupt_runs();
             std::process::exit(130);
         }
         print_message("saving the runs that are under way; press Ctrl-C again to stop at once");
     })
-    .map_err(Failure::run)
 }
 
 /// Seconds between two plain lines.

@@ -8,11 +8,11 @@ use trainer::config::{RESUMABLE, Source, load};
 use trainer::device::{self, DeviceChoice, SelectedDevice};
 use trainer::folder_lock::LockError;
 use trainer::run::{Ending, FINAL_ITERATIONS, Run, Summary};
-use trainer::run_folder::{RunFolder, RunFolderError};
+use trainer::run_folder::{RunFolder, RunFolderError, quoted};
 use trainer::training::{TrainError, Trainer};
 
 use super::progress::Progress;
-use super::{Failure, Outcome, print_line, print_message, quoted};
+use super::{Failure, Outcome, on_interrupt, print_line, print_message};
 
 /// Options of `rtpg train`.
 #[derive(Debug, clap::Args)]
@@ -61,9 +61,18 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
     let mut progress = Progress::new(total, run.trainer().progress().iteration);
     let result = run.train(&stop, |row| progress.update(row));
     progress.finish();
-    let summary = result.map_err(Failure::run)?;
+    let summary = result.map_err(|error| ended(error, run.folder()))?;
     report(&summary, run.folder());
     if summary.ending == Ending::Stopped { Err(Failure::Stopped) } else { Ok(()) }
+}
+
+/// What ended a run before its last iteration, and where its state is.
+fn ended(error: TrainError, folder: &RunFolder) -> Failure {
+    if error.ends_iterations() {
+        let path = folder.path().display();
+        return Failure::run(anyhow::anyhow!("{error}; the last good state is saved in {path}"));
+    }
+    Failure::run(error)
 }
 
 fn start(arguments: &Arguments, overrides: &[String]) -> Result<Run, Failure> {
@@ -79,6 +88,14 @@ fn start(arguments: &Arguments, overrides: &[String]) -> Result<Run, Failure> {
     // The folder comes last: --force must not empty it for a run that cannot start.
     let mut trainer = Trainer::new(&config, &device).map_err(start_failure)?;
     trainer.load_start().map_err(start_failure)?;
+    if let (Some(out), Some(policy)) = (&arguments.out, trainer.start_file())
+        && is_inside(&policy, out)
+    {
+        return Err(Failure::input(anyhow::anyhow!(
+            "--out {} holds the policy that policy.start names; name another folder",
+            out.display()
+        )));
+    }
     let folder = match &arguments.out {
         Some(path) => RunFolder::create(path, arguments.force),
         None => default_folder(&source, config.seed),
@@ -89,13 +106,37 @@ fn start(arguments: &Arguments, overrides: &[String]) -> Result<Run, Failure> {
     Ok(run)
 }
 
+/// Whether a file that is there lies in a folder, links followed.
+fn is_inside(file: &Path, folder: &Path) -> bool {
+    match (file.canonicalize(), folder.canonicalize()) {
+        (Ok(file), Ok(folder)) => file.starts_with(folder),
+        _ => false,
+    }
+}
+
 fn resume(path: &Path, overrides: &[String]) -> Result<Run, Failure> {
     let folder = RunFolder::open(path).map_err(Failure::input)?;
+    if path.join("complete.json").exists() {
+        return Err(Failure::input(anyhow::anyhow!(
+            "{} is a finished run of a study, which would make it again if it went on; start another run from its policy by \
+             --set policy.start={}",
+            path.display(),
+            quoted(path)
+        )));
+    }
     check_resumable(overrides)?;
     let config = load(&Source::File(folder.config()), overrides).map_err(Failure::input)?;
     let device = device::select(&config.device).map_err(Failure::input)?;
+    let recorded = fs_err::read_to_string(folder.metrics()).map_or(0, |text| text.lines().skip(1).count());
     let run = Run::resume(&config, &device, folder).map_err(start_failure)?;
     announce(&device, &run);
+    let iteration = run.trainer().progress().iteration;
+    match recorded.saturating_sub(iteration as usize) {
+        0 => tracing::info!("going on after iteration {iteration}"),
+        again => tracing::info!(
+            "going on after iteration {iteration}, the last that is saved; the {again} recorded after it are made again"
+        ),
+    }
     Ok(run)
 }
 
@@ -150,13 +191,12 @@ fn default_folder(source: &Source, seed: u64) -> Result<RunFolder, RunFolderErro
 /// The first Ctrl-C ends the run after the current iteration; the second ends the process.
 fn handle_interrupt(stop: &Arc<AtomicBool>) -> Result<(), Failure> {
     let stop = Arc::clone(stop);
-    ctrlc::set_handler(move || {
+    on_interrupt(move || {
         if stop.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
         print_message("stopping after this iteration; press Ctrl-C again to stop at once");
     })
-    .map_err(Failure::run)
 }
 
 fn report(summary: &Summary, folder: &RunFolder) {
@@ -191,7 +231,7 @@ fn report(summary: &Summary, folder: &RunFolder) {
         ));
     }
     print_line(format_args!("everything is in {}", folder.path().display()));
-    let path = quoted(&folder.path().display().to_string());
+    let path = quoted(folder.path());
     if summary.ending == Ending::Stopped {
         print_line(format_args!("go on with: rtpg train --resume {path}"));
     } else {

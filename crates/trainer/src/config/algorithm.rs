@@ -302,6 +302,17 @@ impl AlgorithmConfig {
         }
     }
 
+    /// What is subtracted from returns.
+    pub fn baseline(&self) -> Baseline {
+        match self {
+            Self::RtPg(options) => options.baseline,
+            Self::Gpomdp(options) | Self::Reinforce(options) => options.baseline,
+            Self::Miw(options) => options.baseline,
+            Self::Bh(options) => options.baseline,
+            _ => Baseline::None,
+        }
+    }
+
     /// Whether densities of earlier policies are evaluated again, so that observations must not be standardised by
     /// moments that change.
     pub fn evaluates_earlier_policies(&self) -> bool {

@@ -2,6 +2,7 @@
 
 use std::ops::RangeInclusive;
 
+use estimator::Baseline;
 use policy_nets::Initialization;
 use toml::Table;
 
@@ -27,11 +28,12 @@ const LARGEST_SEED: u64 = i64::MAX as u64;
 const MOST_THREADS: usize = 1024;
 
 /// The exponents of a power mean that are accepted, in words.
-pub const EXPONENTS: &str = "0, or a number of at most -0.001";
+pub const EXPONENTS: &str = "0, or a number from -1000 to -0.001";
 
-/// Whether a power mean is computed with this exponent: near 0 the rounding errors of a logarithm would be divided by it.
+/// Whether a power mean is computed with this exponent: near 0 the rounding errors of a logarithm would be divided by it, and far
+/// below, where the mean is the least of both numbers but for the last digits, logarithms leave the range of the numbers.
 pub fn is_exponent(value: f64) -> bool {
-    value.is_finite() && (value == 0.0 || value <= -1e-3)
+    value == 0.0 || (-1e3..=-1e-3).contains(&value)
 }
 
 /// Checks every value's range.
@@ -56,11 +58,13 @@ pub(super) fn check(config: &Config, places: &Places) -> Result<(), ConfigError>
     // A start takes the place of what is drawn.
     let is_drawn = policy.start.is_none();
     if is_drawn && !policy.hidden.is_empty() && policy.initialization == Initialization::Zero {
-        return checker.refuse(
-            "policy.initialization",
-            "zero",
-            "xavier-uniform: hidden layers (policy.hidden) of zeros would never move",
-        );
+        // Who chose the layers is asked for the other.
+        return Err(ConfigError::Range {
+            place: checker.places.of("policy.hidden"),
+            key: "policy.initialization".to_owned(),
+            found: "zero".to_owned(),
+            expected: "xavier-uniform: hidden layers (policy.hidden) of zeros would never move".to_owned(),
+        });
     }
     if !VARIANCES.contains(&policy.variance) {
         return checker.refuse("policy.variance", policy.variance, "1e-30 to 1e36");
@@ -111,9 +115,14 @@ fn check_algorithm(algorithm: &AlgorithmConfig, checker: &Checker<'_>) -> Result
         Some(reduction) => check_variance_reduction(&reduction, checker)?,
     }
     checker.size("algorithm.window", algorithm.window())?;
+    if algorithm.baseline() == Baseline::Average && algorithm.batch_size() == 1 {
+        let expected =
+            "none or leave-one-out with batches of one trajectory, whose return is its own average";
+        return checker.refuse("algorithm.baseline", "average", expected);
+    }
     checker.unit("algorithm.discount", algorithm.discount())?;
     if let AlgorithmConfig::Miw(options) = algorithm
-        && !(options.clip > 0.0)
+        && (options.clip.is_nan() || options.clip <= 0.0)
     {
         return checker.refuse("algorithm.clip", options.clip, "a number above 0, or inf for no limit");
     }
@@ -207,7 +216,8 @@ impl Checker<'_> {
         }
     }
 
-    /// A number above 0 that single precision, in which steps are computed, holds to full precision.
+    /// A finite number above 0 that does not lose digits in single precision, in which steps are computed, for being small. One
+    /// beyond that range is infinite there, and its first step is told as one that is not finite.
     fn step(&self, key: &str, value: f64) -> Result<(), ConfigError> {
         let is_held = value.is_finite() && value >= f64::from(f32::MIN_POSITIVE);
         if is_held { Ok(()) } else { self.refuse(key, value, "a number of at least 1.2e-38") }
@@ -254,8 +264,9 @@ mod tests {
             ("algorithm.lambda=1.5", "a number between 0 and 1"),
             ("algorithm.lambda=-0.1", "a number between 0 and 1"),
             ("algorithm.discount=nan", "a number between 0 and 1"),
-            ("algorithm.exponent=1.0", "0, or a number of at most -0.001"),
-            ("algorithm.exponent=-1e-4", "0, or a number of at most -0.001"),
+            ("algorithm.exponent=1.0", "0, or a number from -1000 to -0.001"),
+            ("algorithm.exponent=-1e-4", "0, or a number from -1000 to -0.001"),
+            ("algorithm.exponent=-1001.0", "0, or a number from -1000 to -0.001"),
             ("algorithm.confidence_delta=0.0", "a probability between 0 and 1, both excluded"),
             ("algorithm.second_moment_bound=0.5", "a number of at least 1"),
             ("algorithm.divergence_noise=-1.0", "a number of at least 0"),
@@ -273,6 +284,31 @@ mod tests {
             let key = text.split('=').next().unwrap();
             assert!(message.starts_with(&format!("--set: key `{key}")), "{message}");
             assert!(message.ends_with(&format!("expected {expected}")), "{message}");
+        }
+    }
+
+    #[test]
+    fn the_average_of_a_batch_of_one_is_no_baseline() {
+        for (name, size, baseline, is_refused) in [
+            ("rt-pg", 1, "average", true),
+            ("reinforce", 1, "average", true),
+            ("bh", 1, "average", true),
+            ("gpomdp", 2, "average", false),
+            ("gpomdp", 1, "leave-one-out", false),
+            ("svrpg", 1, "", false),
+        ] {
+            let mut overrides =
+                vec![format!("algorithm.name={name}"), format!("algorithm.batch_size={size}")];
+            overrides.extend((!baseline.is_empty()).then(|| format!("algorithm.baseline={baseline}")));
+            let outcome =
+                load(&Source::Preset("lqr".to_owned()), &overrides).map_err(|error| error.to_string());
+            assert_eq!(outcome.is_err(), is_refused, "{name} {size} {baseline}: {outcome:?}");
+            if let Err(message) = outcome {
+                assert!(
+                    message.contains("key `algorithm.baseline` is average, expected none or"),
+                    "{message}"
+                );
+            }
         }
     }
 

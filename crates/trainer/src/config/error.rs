@@ -75,7 +75,8 @@ pub enum ConfigError {
     },
 }
 
-fn suggestion(nearest: Option<&String>) -> String {
+/// What is added to the message about an unknown name.
+pub(crate) fn suggestion(nearest: Option<&String>) -> String {
     nearest.map_or_else(String::new, |nearest| format!(" (did you mean `{nearest}`?)"))
 }
 

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
-use super::error::nearest;
+use super::error::{nearest, suggestion};
 use super::layers::{Layer, OVERRIDE, Places, keys, merge, parse_overrides};
 use super::{
     AlgorithmConfig, BadBatches, CheckpointConfig, Config, ConfigError, EnvironmentConfig, EvaluationConfig,
@@ -154,9 +154,20 @@ fn deserialize(table: Table, places: &Places) -> Result<Config, ConfigError> {
         if let Some(value) = parts.fold(first, |value, part| value.and_then(|value| value.get(part)))
             && !value.is_table()
         {
-            let reason = format!("invalid type: {}, expected a table", value.type_str());
+            let hint = match key {
+                "algorithm" if value.is_array() => "; this looks like a study, which `rtpg study` makes",
+                "environment" => ", such as environment.name = \"cartpole\"",
+                _ => "",
+            };
+            let reason = format!("invalid type: {}, expected a table{hint}", value.type_str());
             return Err(ConfigError::Type { place: places.of(key), key: key.to_owned(), reason });
         }
+    }
+    if !table.contains_key("environment") {
+        let reason = "is missing: name one by environment.name = \"cartpole\", or a preset to start from by \
+                      preset = \"cartpole\"";
+        let (key, reason) = ("environment".to_owned(), reason.to_owned());
+        return Err(ConfigError::Type { place: places.of(&key), key, reason });
     }
     let plain: Plain = from_table(table, Parent::TOP, places).map_err(with_table)?;
     Ok(Config {
@@ -237,8 +248,7 @@ fn take_name<'a, T>(
             if let Some(place) = known.iter().position(|known| *known == name) {
                 return Ok(&all[place]);
             }
-            let nearest = nearest(&name, known.iter().copied())
-                .map_or_else(String::new, |nearest| format!(" (did you mean `{nearest}`?)"));
+            let nearest = suggestion(nearest(&name, known.iter().copied()).as_ref());
             format!("unknown {parent} `{name}`{nearest}, expected one of {}", known.join(", "))
         }
         Some(other) => format!("invalid type: {}, expected one of {}", other.type_str(), known.join(", ")),

@@ -22,7 +22,7 @@ pub use algorithm::{
 };
 pub use check::{EXPONENTS, is_exponent};
 pub use error::ConfigError;
-pub(crate) use error::nearest;
+pub(crate) use error::{nearest, suggestion};
 pub use load::{Source, load, recorded};
 pub use presets::{Preset, presets};
 pub use variance_reduction::{

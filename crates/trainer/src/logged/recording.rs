@@ -55,7 +55,7 @@ impl Recording {
         self.log_std.clear();
         singles(&mut self.log_std, &part.log_std);
         self.rewards.extend(part.rewards.iter().flat_map(|reward| reward.to_le_bytes()));
-        self.lengths.extend(part.lengths.iter().flat_map(|length| length.to_le_bytes()));
+        self.lengths.extend(part.lengths.iter().flat_map(|length| i64::from(*length).to_le_bytes()));
     }
 
     /// The file: a window of one batch.
@@ -70,7 +70,7 @@ impl Recording {
             ("actions", Dtype::F32, of_steps(action_size), &self.actions),
             ("behaviour_mean", Dtype::F32, of_steps(action_size), &self.means),
             ("rewards", Dtype::F64, vec![1, trajectories, horizon], &self.rewards),
-            ("lengths", Dtype::U32, vec![1, trajectories], &self.lengths),
+            ("lengths", Dtype::I64, vec![1, trajectories], &self.lengths),
             ("behaviour_log_std", Dtype::F32, vec![1, action_size], &self.log_std),
         ];
         let views = tensors

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use toml::Table;
+use toml::{Table, Value};
 
 use super::StudyError;
 use super::plan::slug;
@@ -205,6 +205,12 @@ pub fn load(text: &str, overrides: &[String]) -> Result<(String, Definition), St
     let layer = Layer { place: OVERRIDE.to_owned(), table: parse_overrides(overrides)? };
     let table = merge(table, layer.table.clone());
     let places = Places { place, layers: vec![layer], also_known: &[] };
+    if table.get("algorithm").is_some_and(Value::is_table) {
+        let reason = "invalid type: table, expected a list of tables [[algorithm]]; this looks like the configuration of a \
+                      run, which `rtpg train` makes";
+        let (place, key, reason) = (places.of("algorithm"), "algorithm".to_owned(), reason.to_owned());
+        return Err(ConfigError::Type { place, key, reason }.into());
+    }
     let definition: Definition = from_table(table, Parent::TOP, &places)?;
     definition.check(&places)?;
     Ok((name, definition))
@@ -279,7 +285,13 @@ impl Definition {
             return refuse("reference", format!("is `{reference}`, expected one of {}", labels.join(", ")));
         }
         if let Some(key) = DERIVED.into_iter().find(|key| self.settings.contains_key(*key)) {
-            return refuse(&format!("settings.{key}"), "follows from the study's own keys".to_owned());
+            let instead = match key {
+                "algorithm" => "; options of an algorithm stand in its table [[algorithm]]",
+                "iterations" => "; `budget` says for how long a run goes on",
+                _ => "",
+            };
+            let reason = format!("follows from the study's own keys{instead}");
+            return refuse(&format!("settings.{key}"), reason);
         }
         if let Some(position) = self.positions().find(|position| !position.is_finite()) {
             return refuse("algorithm.position", format!("is {position}, expected a finite number"));
@@ -371,7 +383,7 @@ impl Definition {
         };
         if let Some(entry) = self.algorithm.iter().find(|entry| !is_label(&entry.label)) {
             let reason = format!(
-                "is {:?}, expected a letter or digit in it, no `|`, and at most {LONGEST_LABEL} bytes: it names folders and heads tables",
+                "is {:?}, expected a letter from a to z or a digit in it, no `|`, and at most {LONGEST_LABEL} bytes: it names folders and heads tables",
                 entry.label
             );
             return refuse("algorithm.label", reason);
@@ -390,7 +402,7 @@ impl Definition {
 }
 
 /// What is wrong with two names of one slug.
-const SAME_SLUG: &str = "which would name the same files: letters and digits have to differ";
+const SAME_SLUG: &str = "which would name the same files: letters from a to z and digits have to differ";
 
 /// The first two texts that lead to the same names of files.
 fn same_slug<'a>(texts: impl Iterator<Item = &'a str>) -> Option<[&'a str; 2]> {

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use crate::config::ConfigError;
+use crate::config::{ConfigError, suggestion};
 use crate::device::DeviceError;
 use crate::figures::FigureError;
 use crate::folder_lock::LockError;
+use crate::memory::format_bytes;
 use crate::metrics::MetricsError;
 use crate::rollout::RollOutError;
 use crate::run_folder::{RunFolderError, is_exhausted};
@@ -18,7 +19,7 @@ pub enum StudyError {
     /// No built-in study has this name.
     #[error(
         "unknown study `{name}`{}; studies: {}; or name a file that ends in .toml",
-        nearest.as_ref().map_or_else(String::new, |nearest| format!(" (did you mean `{nearest}`?)")),
+        suggestion(nearest.as_ref()),
         known.join(", ")
     )]
     Unknown {
@@ -64,6 +65,25 @@ pub enum StudyError {
         /// Trajectories of the first iteration.
         needed: usize,
     },
+    /// The estimates of a gradient study do not fit into memory.
+    #[error(
+        "{place}: {runs} estimates of {parameters} numbers by each algorithm, and the work of all jobs, need about {}, but {} are \
+         available; lower runs or --jobs",
+        format_bytes(*needed),
+        format_bytes(*available)
+    )]
+    Memory {
+        /// The study.
+        place: String,
+        /// Estimates by each algorithm.
+        runs: u32,
+        /// Numbers of an estimate.
+        parameters: usize,
+        /// Bytes that they take.
+        needed: f64,
+        /// Bytes that are left.
+        available: f64,
+    },
     /// The folder holds another study.
     #[error(
         "{} holds the results of another study (they differ in {difference}); name another --out",
@@ -92,6 +112,14 @@ pub enum StudyError {
         /// The reason.
         source: Box<TrainError>,
     },
+    /// Code of an environment, a driver or our own panicked.
+    #[error("{run}: a panic: {message}")]
+    Panicked {
+        /// The run, or the estimates.
+        run: String,
+        /// What it says.
+        message: String,
+    },
     /// A run in a process of its own failed.
     #[error("{run}: {reason}")]
     Apart {
@@ -105,7 +133,7 @@ pub enum StudyError {
     /// No algorithm of the study has this label.
     #[error(
         "no algorithm is labelled `{label}`{}; labels: {}",
-        nearest.as_ref().map_or_else(String::new, |nearest| format!(" (did you mean `{nearest}`?)")),
+        suggestion(nearest.as_ref()),
         known.join("; ")
     )]
     Label {
@@ -165,7 +193,7 @@ impl StudyError {
                         | TrainError::Memory { .. }
                         | TrainError::Buffer { .. }
                         | TrainError::RollOut(RollOutError::Make(_))
-                        | TrainError::Folder(RunFolderError::Lock(_))
+                        | TrainError::Folder(RunFolderError::Lock(_) | RunFolderError::Link { .. })
                 )
             }
             Self::Apart { input, .. } => *input,
@@ -176,6 +204,7 @@ impl StudyError {
             | Self::Duplicate { .. }
             | Self::Label { .. }
             | Self::Budget { .. }
+            | Self::Memory { .. }
             | Self::OtherStudy { .. }
             | Self::Foreign { .. }
             | Self::Lock(_)

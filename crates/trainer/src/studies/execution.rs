@@ -72,7 +72,7 @@ pub fn execute(
                 observe(Event::Finished(run));
                 continue;
             }
-            State::Closed(error) => return Err(error.into()),
+            State::Closed(error) => return Err(error),
             State::Damaged(reason) => {
                 observe(Event::Notice(&format!("{}: {reason}; the run is made again", run.name)));
                 folder.remove(run)?;
@@ -126,8 +126,7 @@ pub fn execute(
 }
 
 fn panicked(planned: &PlannedRun, message: String) -> StudyError {
-    let source = TrainError::Panicked { iteration: 0, message: format!("a panic: {message}") };
-    StudyError::Run { run: planned.name.clone(), source: Box::new(source) }
+    StudyError::Panicked { run: planned.name.clone(), message }
 }
 
 /// Tells of each kind of trouble once in a study; every run's own metrics have the rest.

@@ -24,7 +24,8 @@ use super::{Definition, PlannedRun, StudyError};
 use crate::config::load::read;
 use crate::folder_lock::FolderLock;
 use crate::metrics::{self, MetricsRow};
-use crate::run_folder::{self, RunFolder};
+use crate::run_folder::{self, RunFolder, RunFolderError};
+use crate::training::TrainError;
 
 /// The folder of a study, which no other process writes in while this value or a copy of it lives.
 #[derive(Clone, Debug)]
@@ -61,11 +62,16 @@ pub(super) enum State {
     Absent,
     /// Files that do not belong together, and what is wrong with them.
     Damaged(String),
-    /// Files that may not be read.
-    Closed(std::io::Error),
+    /// Files that may not be read, or that the run does not follow; they stay as they are.
+    Closed(StudyError),
 }
 
 impl StudyFolder {
+    /// Whether a folder is that of a study: it holds the study and the manifest that says how it was made.
+    pub fn is_one(path: &Path) -> bool {
+        ["study.toml", "manifest.json"].iter().all(|name| path.join(name).is_file())
+    }
+
     /// Opens the folder of `definition`, or makes it.
     ///
     /// Studies that differ in their number of runs, or in what is shown of them, are the same study.
@@ -175,7 +181,14 @@ impl StudyFolder {
             return State::Damaged("complete.json is a symbolic link, which is not followed".to_owned());
         }
         if !completion.exists() {
-            let begun = RunFolder::open(&path).is_ok_and(|folder| folder.has_checkpoint());
+            let begun = match RunFolder::open(&path) {
+                Ok(folder) => folder.has_checkpoint(),
+                Err(error @ RunFolderError::Link { .. }) => {
+                    let source = Box::new(TrainError::from(error));
+                    return State::Closed(StudyError::Run { run: run.name.clone(), source });
+                }
+                Err(_) => false,
+            };
             return match (begun, path.exists()) {
                 (true, _) => State::Begun,
                 (false, true) => State::Damaged("there is neither a result nor a checkpoint".to_owned()),
@@ -186,7 +199,7 @@ impl StudyFolder {
             if let Err(error) = fs_err::File::open(file)
                 && error.kind() == std::io::ErrorKind::PermissionDenied
             {
-                return State::Closed(error);
+                return State::Closed(error.into());
             }
         }
         let read = || -> Result<State, String> {

@@ -67,7 +67,7 @@ pub fn measure(
 ) -> Result<Option<Vec<Samples>>, StudyError> {
     let mut all = vec![];
     for environment in 0..definition.environments.len() {
-        let frozen = Frozen::new(name, definition, environment, folder, stop, observe)?;
+        let frozen = Frozen::new(name, definition, environment, folder, jobs, stop, observe)?;
         let Some(frozen) = frozen else { return Ok(None) };
         let Some(samples) = frozen.samples(jobs, stop, observe)? else { return Ok(None) };
         all.extend(samples);

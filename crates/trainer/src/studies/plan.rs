@@ -1,5 +1,7 @@
 //! From a study to the configurations of its runs.
 
+use std::path::Path;
+
 use rand::Rng;
 use sha2::{Digest, Sha256};
 use toml::{Table, Value};
@@ -9,6 +11,7 @@ use crate::config::layers::Layer;
 use crate::config::load::load_layers;
 use crate::config::{Config, Source};
 use crate::random::{Purpose, Streams};
+use crate::run_folder::policy_file;
 
 /// A run of a study.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,7 +24,7 @@ pub struct PlannedRun {
     pub run: u32,
     /// Name of its folder: algorithm, environment, number and the beginning of the hash.
     pub name: String,
-    /// Hash of the resolved configuration.
+    /// Hash of the resolved configuration, and of the policy that it starts from, if it names one.
     pub hash: String,
     /// The resolved configuration; `rtpg train` with it repeats the run.
     pub config: Config,
@@ -66,12 +69,18 @@ impl Plan {
         let mut resolved = vec![];
         for environment in 0..if of_training { definition.environments.len() } else { 0 } {
             for entry in 0..definition.algorithm.len() {
-                resolved.push((environment, entry, resolve(&place, definition, environment, entry)?));
+                let config = resolve(&place, definition, environment, entry)?;
+                let start = config.policy.start.as_deref().map(digest_of_policy);
+                resolved.push((environment, entry, config, start));
             }
         }
-        let planned = |run: u32, &(environment, entry, ref config): &(usize, usize, Config)| {
+        let planned = |run: u32, resolved: &(usize, usize, Config, Option<String>)| {
+            let (environment, entry, ref config, ref start) = *resolved;
             let config = Config { seed: run_seed(definition.seed, run), ..config.clone() };
-            let hash = hash(&config);
+            let hash = match start {
+                None => hash(&config),
+                Some(start) => sha256(format!("{}\nstart {start}", hash(&config)).as_bytes()),
+            };
             let label = slug(&definition.algorithm[entry].label);
             let name =
                 format!("{label}-{}-{run:03}-{}", slug(&definition.environments[environment]), &hash[..8]);
@@ -177,7 +186,13 @@ pub(super) fn configuration(
 /// in it only when it is not the default, so that finished runs stay what they are.
 pub(super) fn hash(config: &Config) -> String {
     let text = config.to_toml();
-    sha256(text.replacen("bad_batches = \"stop\"\n", "", 1).as_bytes())
+    let text = text.replacen("bad_batches = \"stop\"\n", "", 1).replacen("clip = inf\n", "", 1);
+    sha256(text.as_bytes())
+}
+
+/// SHA-256 of the file of a policy; nothing where it cannot be read, which a run that starts from it tells.
+fn digest_of_policy(path: &Path) -> String {
+    fs_err::read(policy_file(path)).map_or_else(|_| String::new(), |bytes| sha256(&bytes))
 }
 
 /// SHA-256 in hexadecimal digits.
@@ -190,4 +205,27 @@ pub(super) fn slug(text: &str) -> String {
     let text = text.to_lowercase();
     let words = text.split(|character: char| !character.is_ascii_alphanumeric());
     words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join("-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load;
+
+    /// Finished runs of earlier versions stay what they are, where what is new has its default.
+    #[test]
+    fn keys_with_defaults_that_change_nothing_are_not_hashed() {
+        let miw = |clip: &str| {
+            let overrides = ["algorithm.name=miw".to_owned(), format!("algorithm.clip={clip}")];
+            load(&Source::Preset("cartpole".to_owned()), &overrides).unwrap()
+        };
+        let without = |key: &str| {
+            let text = miw("inf").to_toml();
+            text.split_inclusive('\n').filter(|line| !line.starts_with(key)).collect::<String>()
+        };
+        assert_ne!(without("clip"), miw("inf").to_toml());
+        let expected = without("clip").replace("bad_batches = \"stop\"\n", "");
+        assert_eq!(hash(&miw("inf")), sha256(expected.as_bytes()));
+        assert_ne!(hash(&miw("2.0")), hash(&miw("inf")));
+    }
 }

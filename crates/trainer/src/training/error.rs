@@ -13,7 +13,7 @@ use crate::folder_lock::LockError;
 use crate::memory::{MemoryNeed, format_bytes};
 use crate::metrics::MetricsError;
 use crate::rollout::RollOutError;
-use crate::run_folder::{RunFolderError, is_exhausted};
+use crate::run_folder::{RunFolderError, is_exhausted, quoted};
 
 /// Why a run did not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -24,15 +24,16 @@ pub enum TrainError {
     /// The run does not fit into memory.
     #[error(
         "the run needs {need} ({window} batches of {trajectories} trajectories of {horizon} steps), but {} are available; \
-         lower {}",
-        format_bytes(*available),
-        need.largest()
+         lower {advice}",
+        format_bytes(*available)
     )]
     Memory {
         /// What it needs.
         need: MemoryNeed,
         /// Bytes that are left.
         available: f64,
+        /// The keys that decide about the largest part.
+        advice: String,
         /// Batches in the window.
         window: usize,
         /// Trajectories in a batch.
@@ -72,7 +73,7 @@ pub enum TrainError {
     RollOut(#[from] RollOutError),
     /// A number is not finite; the update was not made.
     #[error(
-        "iteration {iteration}: {} is {}; the update was not made, and the last good state is saved",
+        "iteration {iteration}: {} is {}; the update was not made",
         bad.quantity, bad.value
     )]
     NotFinite {
@@ -83,7 +84,7 @@ pub enum TrainError {
     },
     /// A number of an evaluation is not finite.
     #[error(
-        "the evaluation after iteration {iteration}: {} is {}; the state after the iteration is saved",
+        "the evaluation after iteration {iteration}: {} is {}",
         bad.quantity, bad.value
     )]
     EvaluationNotFinite {
@@ -94,8 +95,7 @@ pub enum TrainError {
     },
     /// One batch after the other is dropped.
     #[error(
-        "iteration {iteration}: {} is {}, and {MOST_DROPPED_IN_A_ROW} batches before it were dropped one after the other; \
-         the last good state is saved",
+        "iteration {iteration}: {} is {}, and {MOST_DROPPED_IN_A_ROW} batches before it were dropped one after the other",
         bad.quantity, bad.value
     )]
     Dropped {
@@ -105,7 +105,7 @@ pub enum TrainError {
         bad: BadNumber,
     },
     /// Code of an environment, a driver or our own panicked.
-    #[error("iteration {iteration}: {message}; the last good state is saved")]
+    #[error("iteration {iteration}: {message}")]
     Panicked {
         /// Iteration, from 1.
         iteration: u32,
@@ -113,7 +113,7 @@ pub enum TrainError {
         message: String,
     },
     /// The run's folder could not be written, and its state is saved in another one.
-    #[error("{cause}; everything up to iteration {iteration} is saved in {}, go on with: rtpg train --resume {}", path.display(), path.display())]
+    #[error("{cause}; everything up to iteration {iteration} is saved in {}, go on with: rtpg train --resume {}", path.display(), quoted(path))]
     Rescued {
         /// What went wrong.
         cause: String,
@@ -123,7 +123,7 @@ pub enum TrainError {
         path: PathBuf,
     },
     /// Reading from the device failed.
-    #[error("iteration {iteration}: the device failed: {reason}; the last good state is saved")]
+    #[error("iteration {iteration}: the device failed: {reason}")]
     Device {
         /// Iteration, from 1.
         iteration: u32,
@@ -159,6 +159,11 @@ impl TrainError {
         matches!(self, Self::NotFinite { .. } | Self::EvaluationNotFinite { .. } | Self::Dropped { .. })
     }
 
+    /// Whether it ended the iterations of a run, whose folder then has the last good state.
+    pub fn ends_iterations(&self) -> bool {
+        self.is_divergence() || matches!(self, Self::Panicked { .. } | Self::Device { .. })
+    }
+
     /// Whether a run that did not start was asked for something wrong; else the system refused.
     pub fn is_input(&self) -> bool {
         match self {
@@ -178,7 +183,7 @@ impl TrainError {
             Self::Checkpoint(error) => error.is_damage() || matches!(error, CheckpointError::Foreign { .. }),
             Self::Metrics(MetricsError::Malformed { .. })
             | Self::Mismatch(_)
-            | Self::Folder(RunFolderError::NotARun { .. } | RunFolderError::Link { .. }) => true,
+            | Self::Folder(RunFolderError::NotARun { .. }) => true,
             Self::Metrics(MetricsError::Io(error)) => error.kind() == std::io::ErrorKind::NotFound,
             _ => false,
         }

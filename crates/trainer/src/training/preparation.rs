@@ -1,11 +1,13 @@
 //! What is decided and checked before a run's first iteration.
 
+use std::path::PathBuf;
+
 use environments::registry::Entry;
 use policy_nets::{Architecture, GaussianPolicy, PolicyState};
 
 use super::{TrainError, Trainer};
 use crate::algorithms::{self, Algorithm};
-use crate::config::{Config, KernelChoice};
+use crate::config::{AlgorithmConfig, Config, KernelChoice};
 use crate::device::SelectedDevice;
 use crate::device_roll_out::DeviceRollOut;
 use crate::memory::{MemoryNeed, available};
@@ -73,7 +75,7 @@ pub(crate) fn check_memory(
         need = need.with_earlier_policies(window, shape.trajectories, architecture.parameter_count());
     }
     if let Some(reduction) = config.algorithm.variance_reduction() {
-        need = need.with_two_policies(reduction.batch_size, shape.trajectories);
+        need = need.with_two_policies(reduction.batch_size, shape.trajectories).without_window();
     }
     if fused && !device.is_host() {
         need = need.with_device_kernels(shape, window, architecture.parameter_count());
@@ -87,11 +89,23 @@ pub(crate) fn check_memory(
         Some(available) if need.total() > available => Err(TrainError::Memory {
             need,
             available,
+            advice: need.largest(size_keys(&config.algorithm)),
             window,
             trajectories: shape.trajectories,
             horizon: shape.horizon,
         }),
         _ => Ok(need),
+    }
+}
+
+/// The keys that say how many trajectories an algorithm holds.
+fn size_keys(algorithm: &AlgorithmConfig) -> &'static str {
+    match algorithm {
+        AlgorithmConfig::RtPg(_) | AlgorithmConfig::Miw(_) | AlgorithmConfig::Bh(_) => {
+            "algorithm.window, algorithm.batch_size"
+        }
+        AlgorithmConfig::Gpomdp(_) | AlgorithmConfig::Reinforce(_) => "algorithm.batch_size",
+        _ => "algorithm.snapshot_size, algorithm.batch_size",
     }
 }
 
@@ -117,14 +131,18 @@ fn check_buffers(_: BatchShape, _: usize, _: &SelectedDevice) -> Result<(), Trai
 }
 
 impl Trainer {
+    /// The file of the policy that `policy.start` names, where it names one.
+    pub fn start_file(&self) -> Option<PathBuf> {
+        self.config.policy.start.as_deref().map(policy_file)
+    }
+
     /// Puts the mean network of the file that `policy.start` names, or of the best policy of the run that it names, in the place of
     /// the drawn one, where it names one; and its normaliser, where it has one. For a run that begins: one that goes on has its policy in the checkpoint.
     ///
     /// # Errors
     /// A file that is not a policy's, or whose network or standardisation is not that of the configuration.
     pub fn load_start(&mut self) -> Result<(), TrainError> {
-        let Some(path) = &self.config.policy.start else { return Ok(()) };
-        let path = policy_file(path);
+        let Some(path) = self.start_file() else { return Ok(()) };
         let start = PolicyState::load(&path)
             .map_err(|error| TrainError::Options(format!("policy.start: {error}")))?;
         let refuse =

@@ -54,7 +54,21 @@ impl Trainer {
     /// # Errors
     /// [`TrainError::Mismatch`] when the checkpoint has other tensors or shapes.
     pub fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), TrainError> {
-        let mismatch = |error: anyhow::Error| TrainError::Mismatch(error.to_string());
+        if let Some(found) = &checkpoint.progress.subject
+            && *found != self.subject()
+        {
+            let ([environment, algorithm], [own_environment, own_algorithm]) = (found, self.subject());
+            return Err(TrainError::Mismatch(format!(
+                "it is of `{algorithm}` on `{environment}`, not of `{own_algorithm}` on `{own_environment}`"
+            )));
+        }
+        let changes = self.changes(checkpoint);
+        let mismatch = |error: anyhow::Error| match changes.as_slice() {
+            [] => TrainError::Mismatch(error.to_string()),
+            changes => {
+                TrainError::Mismatch(format!("{error}; changed since it was written: {}", changes.join(", ")))
+            }
+        };
         let mut read = |name: &str, shape: &[usize]| checkpoint.read(name, shape);
         self.state = self.read_policy("", &mut read).map_err(mismatch)?;
         self.best = None;
@@ -72,28 +86,27 @@ impl Trainer {
         if !self.progress.memory_empty {
             self.algorithm.restore(&mut read).map_err(mismatch)?;
         }
-        if let Some(found) = &self.progress.subject
-            && *found != self.subject()
-        {
-            let ([environment, algorithm], [own_environment, own_algorithm]) = (found, self.subject());
-            return Err(TrainError::Mismatch(format!(
-                "it is of `{algorithm}` on `{environment}`, not of `{own_algorithm}` on `{own_environment}`"
-            )));
-        }
-        if let Some(Ok(found)) = checkpoint.progress.configuration.as_deref().map(str::parse::<Table>) {
-            for (key, found, own) in differences(&found, &self.lasting_configuration()) {
-                let [found, own] = [found, own].map(|value| match value {
-                    Value::Float(number) => format!("{number:?}"),
-                    other => other.to_string(),
-                });
-                tracing::warn!(
-                    "the configuration was changed: `{key}` is {own}, and up to iteration {} it was {found}; the run goes \
-                     on with the new value",
-                    checkpoint.progress.iteration
-                );
-            }
+        for change in changes {
+            tracing::warn!("the configuration was changed: {change}; the run goes on with the new value");
         }
         Ok(())
+    }
+
+    /// What of the configuration is not as it was when a checkpoint was written.
+    fn changes(&self, checkpoint: &Checkpoint) -> Vec<String> {
+        let found = checkpoint.progress.configuration.as_deref().map(str::parse::<Table>);
+        let Some(Ok(found)) = found else { return vec![] };
+        let text = |value: Value| match value {
+            Value::Float(number) => format!("{number:?}"),
+            other => other.to_string(),
+        };
+        differences(&found, &self.lasting_configuration())
+            .into_iter()
+            .map(|(key, found, own)| {
+                let (iteration, found, own) = (checkpoint.progress.iteration, text(found), text(own));
+                format!("`{key}` is {own}, and up to iteration {iteration} it was {found}")
+            })
+            .collect()
     }
 
     /// The policy that [`save_policy`] saved under a prefix.

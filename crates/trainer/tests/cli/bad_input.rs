@@ -20,6 +20,7 @@ fn configurations() {
     session.write("range.toml", "preset = \"cartpole\"\n[environment]\nname = \"lqr\"\nhorizon = 0\n");
     session.write("syntax.toml", "iterations = 3\nseed = = 4\n");
     session.write("empty.toml", "");
+    session.write("study.toml", "[environment]\nname = \"lqr\"\n[[algorithm]]\nname = \"rt-pg\"\n");
     session.write("binary.toml", [0xff, 0xfe, 0x00]);
     assert_refused(
         &session,
@@ -34,8 +35,21 @@ fn configurations() {
             ("train type.toml", &["type.toml: key `algorithm.batch_size`", "expected a whole number"]),
             ("train range.toml", &["range.toml: key `environment.horizon` is 0, expected at least 1"]),
             ("train syntax.toml", &["syntax.toml: not valid TOML: line 2"]),
-            ("train empty.toml", &["empty.toml: key `environment`: missing field `environment`"]),
+            (
+                "train empty.toml",
+                &["empty.toml: key `environment`: is missing: name one by environment.name = \"cartpole\""],
+            ),
             ("train binary.toml", &["binary.toml", "UTF-8"]),
+            ("train study.toml", &["study.toml: key `algorithm`", "this looks like a study"]),
+            (
+                "study range.toml --set algorithm.name=bh",
+                &["key `algorithm`", "this looks like the configuration of a run"],
+            ),
+            (
+                "train --iterations 10",
+                &["'--iterations'", "are set by --set KEY=VALUE, such as --set iterations=500"],
+            ),
+            ("study cartpole-window --lr 3", &["'--lr'", "are set by --set KEY=VALUE"]),
             ("train --set nonsense", &["--set nonsense: expected key=value"]),
             (
                 "train --set algorithm.windw=3",
@@ -49,9 +63,7 @@ fn configurations() {
             ("train --set checkpoint=[1,2]", &["--set: key `checkpoint`", "expected a table"]),
             (
                 "train --set policy.hidden=[4]",
-                &[
-                    "preset cartpole: key `policy.initialization` is zero, expected xavier-uniform: hidden layers",
-                ],
+                &["--set: key `policy.initialization` is zero, expected xavier-uniform: hidden layers"],
             ),
             ("train --set algorithm.name=rtpg", &["unknown algorithm `rtpg`", "did you mean `rt-pg`?"]),
             (
@@ -78,7 +90,7 @@ fn values_out_of_range() {
         ("algorithm.lambda=1.5", "between 0 and 1"),
         ("algorithm.lambda=-0.1", "between 0 and 1"),
         ("algorithm.lambda=nan", "between 0 and 1"),
-        ("algorithm.exponent=0.5", "at most -0.001"),
+        ("algorithm.exponent=0.5", "from -1000 to -0.001"),
         ("algorithm.discount=1.01", "between 0 and 1"),
         ("optimizer.learning_rate=-0.1", "at least 1.2e-38"),
         ("optimizer.learning_rate=nan", "at least 1.2e-38"),
@@ -113,9 +125,9 @@ fn arguments() {
             ("estimate --policy p --trajectories t --lambda 2", &["--lambda", "between 0 and 1"]),
             (
                 "estimate --policy p --trajectories t --exponent 1",
-                &["--exponent", "0, or a number of at most -0.001"],
+                &["--exponent", "0, or a number from -1000 to -0.001"],
             ),
-            ("estimate --policy p --trajectories t --exponent -1e-9", &["--exponent", "at most -0.001"]),
+            ("estimate --policy p --trajectories t --exponent -1e-9", &["--exponent", "to -0.001"]),
             (
                 "estimate --policy p --trajectories t --weights miw --exponent -2",
                 &["--exponent goes with --weights mpm only"],
@@ -199,6 +211,11 @@ fn what_does_not_fit_into_memory() {
         );
         assert!(error.contains(&format!("are available; lower {advice}")), "{setting}: {error}");
     }
+    let large =
+        "algorithm.name=svrpg --set algorithm.snapshot_size=16777216 --set environment.horizon=100000";
+    let error = session.refused(&format!("train lqr --out run --set {large}"));
+    assert!(error.contains("available; lower ") && error.contains("algorithm.snapshot_size"), "{error}");
+    assert!(!error.contains("algorithm.window"), "{error}");
     let matrix = "algorithm.name=bh --set algorithm.window=1000000 --set algorithm.batch_size=1 \
                   --set environment.horizon=1";
     let error = session.refused(&format!("train --out run --set {matrix}"));

@@ -231,12 +231,16 @@ fn another_configuration_than_the_checkpoint() {
     }
     let config = std::fs::read(session.path("run/config.toml")).unwrap();
     for (line, replacement, expected) in [
-        ("batch_size = 20", "batch_size = 7", "window."),
+        ("batch_size = 20", "batch_size = 7", "`algorithm.batch_size` is 7, and up to iteration"),
         ("horizon = 10", "horizon = 11", "window."),
-        (r#"name = "lqr""#, r#"name = "pendulum""#, "parameters"),
-        ("bias = false", "bias = true", "parameters"),
+        (
+            r#"name = "lqr""#,
+            r#"name = "pendulum""#,
+            "it is of `rt-pg` on `lqr`, not of `rt-pg` on `pendulum`",
+        ),
+        ("bias = false", "bias = true", "`policy.bias` is true"),
         ("window = 2", "window = 1", "window."),
-        ("window = 2", "window = 3", "window.position"),
+        ("window = 2", "window = 3", "`algorithm.window` is 3, and up to iteration 3 it was 2"),
         ("normalize_observations = false", "normalize_observations = true", "normalizer"),
     ] {
         session.edit_config("run", line, replacement);

@@ -60,7 +60,7 @@ fn options(settings: &Settings) -> String {
         Weighting::MultipleImportance { clip: f64::INFINITY } => "miw".to_owned(),
         Weighting::MultipleImportance { clip } => format!("miw --clip {clip}"),
         Weighting::BalanceHeuristic => "bh".to_owned(),
-        other => panic!("{other:?} is no option of the command"),
+        Weighting::Uniform => panic!("no option of the command"),
     };
     let baseline = match settings.baseline {
         Baseline::None => "none",
@@ -292,4 +292,38 @@ fn only_estimates_are_overwritten() {
         );
         assert!(std::fs::read(session.path(name)).unwrap() == before);
     }
+}
+
+#[test]
+fn doubtful_estimates_are_told() {
+    let session = Session::new();
+    let recipe = Recipe { batch: 20, window: 1, horizon: 30, shift: 0.5, ..Recipe::default() };
+    let problem = recipe.problem(3);
+    session.write("policy.safetensors", tensors::policy_file(&problem.target));
+    let mut logged = tensors::trajectories(&problem);
+    session.write("logged.safetensors", tensors::file(&logged, &[]));
+    let files = "estimate --policy policy.safetensors --trajectories logged.safetensors";
+    let told = |options: &str| {
+        let output = session.run(&format!("{files} {options}"));
+        assert!(output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let far = told("--weights miw");
+    assert!(far.contains("the estimate is that of a single trajectory"), "{far}");
+    // Densities of other actions.
+    logged.remove("behaviour_mean");
+    logged.remove("behaviour_log_std");
+    logged.insert("behaviour_log_prob".to_owned(), f64s(&[1, 20], &[40.0; 20]));
+    session.write("logged.safetensors", tensors::file(&logged, &[]));
+    let wrong = told("--divergence sample");
+    assert!(
+        wrong.contains("ln D of batch 0 is -") && wrong.contains("no second moment of ratios is below 1"),
+        "{wrong}"
+    );
+    // A batch of one has no other return to compare with.
+    let problem = Recipe { batch: 1, shift: 0.0, ..recipe }.problem(3);
+    session.write("logged.safetensors", tensors::file(&tensors::trajectories(&problem), &[]));
+    let error = session.refused(&format!("{files} --baseline average"));
+    assert!(error.contains("--baseline average leaves nothing of batches of one trajectory"), "{error}");
+    assert!(told("--baseline leave-one-out --weights miw --clip inf").is_empty());
 }

@@ -1,7 +1,7 @@
 //! Damaged checkpoints, folders in use, and disks that take no more: one line each, and the run goes on or is kept.
 
 use std::path::Path;
-use std::process::{Child, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use policy_nets::PolicyState;
@@ -93,6 +93,11 @@ fn a_checkpoint_of_another_environment_or_algorithm_is_refused() {
     std::fs::copy(session.path("other/checkpoint/state.safetensors"), session.path(STATE)).unwrap();
     let error = session.refused("train --resume run --set iterations=6");
     assert!(error.contains("it is of `miw` on `lqr`, not of `rt-pg` on `lqr`"), "{error}");
+    // Before anything is said about its shapes.
+    session.succeed("train cartpole --device cpu --out cart --set iterations=3 --set environment.horizon=5");
+    std::fs::copy(session.path("cart/checkpoint/state.safetensors"), session.path(STATE)).unwrap();
+    let error = session.refused("train --resume run --set iterations=6");
+    assert!(error.contains("it is of `rt-pg` on `cartpole`, not of `rt-pg` on `lqr`"), "{error}");
 }
 
 #[test]
@@ -145,6 +150,47 @@ fn long_run(session: &Session) -> Child {
         std::thread::sleep(Duration::from_millis(5));
     }
     child
+}
+
+/// A run ends with its state saved when the terminal is closed, and goes on when it was started by `nohup`.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_hangup_ends_a_run_unless_it_is_ignored() {
+    let session = Session::new();
+    let signal = |child: &Child, name: &str| {
+        let kill = Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
+        assert!(kill.success());
+    };
+    let mut child = long_run(&session);
+    signal(&child, "-HUP");
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let made = session.metrics("run").len();
+    let output = session.run("train --resume run --set iterations=1");
+    assert!(String::from_utf8(output.stderr).unwrap().contains(&format!("has made {made} already")));
+
+    std::fs::remove_dir_all(session.path("run")).unwrap();
+    let options = "--set iterations=1000000 --set evaluation.interval=0 --set checkpoint.iterations=10";
+    let mut words = vec!["train", "lqr", "--device", "cpu", "--out", "run"];
+    words.extend(options.split(' '));
+    let program = session.command("").get_program().to_owned();
+    let mut child = Command::new("nohup")
+        .arg(program)
+        .args(words)
+        .current_dir(session.path(""))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    while !session.path(PREVIOUS).exists() {
+        assert!(child.try_wait().unwrap().is_none(), "the run ended too early");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    signal(&child, "-HUP");
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(child.try_wait().unwrap().is_none(), "nohup does not help");
+    signal(&child, "-TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(130));
 }
 
 #[test]
@@ -224,7 +270,7 @@ fn folders_that_cannot_be_written_are_refused() {
 fn shell(session: &Session, wrapper: &[&str], script: &str) -> Output {
     let mut words = wrapper.to_vec();
     words.extend(["sh", "-c", script]);
-    let mut command = std::process::Command::new(words[0]);
+    let mut command = Command::new(words[0]);
     command.args(&words[1..]).env("RTPG", env!("CARGO_BIN_EXE_rtpg")).env_remove("RTPG_LOG");
     command.current_dir(session.path("")).output().unwrap()
 }
@@ -278,7 +324,7 @@ fn a_run_on_a_full_disk_is_rescued_elsewhere() {
     let script = format!(
         "mount -t tmpfs -o size=192k tmpfs disk || exit 77; TMPDIR=$PWD/temporary $RTPG train lqr --out disk/run {options}"
     );
-    let output = match std::process::Command::new("unshare").arg("--version").output() {
+    let output = match Command::new("unshare").arg("--version").output() {
         Ok(_) => shell(&session, &["unshare", "-rm"], &script),
         Err(error) => {
             println!("skipped: there is no unshare: {error}");
@@ -367,6 +413,11 @@ fn a_run_starts_from_the_policy_of_a_file() {
     session.succeed("train --resume second --set iterations=5");
     let error = session.refused(&format!("train lqr {network} {start} --out third"));
     assert!(error.contains("policy.start: failed to read first/policy.safetensors"), "{error}");
+    // --force does not remove what the run starts from.
+    session.run_lqr("again", network);
+    let command = format!("train lqr {network} --set policy.start=again --out again --force");
+    let error = session.refused(&command);
+    assert!(error.contains("--out again holds the policy that policy.start names"), "{error}");
     // A run is repeated from wherever its configuration stands.
     let config = std::fs::read_to_string(session.path("second/config.toml")).unwrap();
     let start = config.lines().find(|line| line.starts_with("start = ")).unwrap();

@@ -140,7 +140,7 @@ where
                 Ok(())
             };
             // All before it have begun, so that the first to fail does not depend on the number of threads.
-            let panicked = |message| Err(task.failed(TrainError::Panicked { iteration: 0, message }));
+            let panicked = |message| Err(StudyError::Panicked { run: task.name.clone(), message });
             if let Err(error) = panics::catch(&mut attempt).unwrap_or_else(panicked) {
                 let mut failure = lock(&failure);
                 if failure.as_ref().is_none_or(|(first, _)| number < *first) {

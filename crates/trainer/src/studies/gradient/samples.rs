@@ -13,6 +13,7 @@ use super::{Definition, Event, Samples, StudyError, StudyFolder, Truth};
 use crate::algorithms;
 use crate::config::{AlgorithmConfig, Config, OnPolicyConfig};
 use crate::device::{self, SelectedDevice};
+use crate::memory;
 use crate::phases::Phases;
 use crate::random::Streams;
 use crate::sampler::Sampler;
@@ -97,6 +98,29 @@ fn failed(name: &str, label: &str, source: TrainError) -> StudyError {
     StudyError::Run { run: format!("study {name}, `{label}`"), source: Box::new(source) }
 }
 
+/// Refuses more estimates than memory holds, which are kept as numbers and written as text, beside what making them takes.
+fn check_estimates(
+    place: &str,
+    definition: &Definition,
+    parameters: usize,
+    work: f64,
+) -> Result<(), StudyError> {
+    const NUMBER: f64 = 8.0;
+    const TEXT: f64 = 26.0;
+    let (algorithms, runs) = (definition.algorithm.len() as f64, f64::from(definition.runs));
+    let needed = work + parameters as f64 * runs * (algorithms * NUMBER + TEXT);
+    match memory::available() {
+        Some(available) if needed > available => Err(StudyError::Memory {
+            place: place.to_owned(),
+            runs: definition.runs,
+            parameters,
+            needed,
+            available,
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// Sizes of a batch.
 fn batch_shape(config: &Config, entry: &registry::Entry, horizon: usize) -> BatchShape {
     BatchShape {
@@ -133,6 +157,7 @@ impl<'a> Frozen<'a> {
         definition: &'a Definition,
         environment: usize,
         folder: &'a StudyFolder,
+        jobs: usize,
         stop: &AtomicBool,
         observe: &(dyn Fn(Event<'_>) + Sync),
     ) -> Result<Option<Self>, StudyError> {
@@ -147,16 +172,20 @@ impl<'a> Frozen<'a> {
         let device = device::select(&config.device)?;
         let entry = registry::find(&config.environment.name).map_err(|error| run(error.into()))?;
         let horizon = config.environment.horizon.unwrap_or(entry.horizon);
-        let mut longest = 1;
+        let (mut longest, mut largest) = (1, 0.0);
         for (index, Entry { label, .. }) in definition.algorithm.iter().enumerate() {
             let (algorithm, length) = algorithm(name, definition, environment, index)?;
             longest = longest.max(length);
             let config = Config { algorithm, ..config.clone() };
             let shape = batch_shape(&config, entry, horizon);
             let architecture = config.policy.architecture(entry.observation_size, entry.action_size);
-            check_memory(&config, shape, &architecture, entry.name, &device, 1)
+            let need = check_memory(&config, shape, &architecture, entry.name, &device, 1)
                 .map_err(|error| failed(name, label, error))?;
+            largest = need.total().max(largest);
         }
+        let parameters =
+            config.policy.architecture(entry.observation_size, entry.action_size).parameter_count();
+        check_estimates(&place, definition, parameters, jobs as f64 * largest)?;
         let mut trainer = Trainer::new(&config, &device).map_err(run)?;
         trainer.load_start().map_err(run)?;
         let start = trainer.policy().clone();

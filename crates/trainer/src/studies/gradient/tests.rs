@@ -374,6 +374,13 @@ fn estimates_that_do_not_fit_into_memory_are_refused() {
     assert!(message.contains("(4 batches of 16777216 trajectories of 100000 steps)"), "{message}");
     assert_eq!(refused.sampled, 0);
     assert_eq!(std::fs::read_dir(scratch.path("out/runs")).map_or(0, Iterator::count), 0);
+    // Each of them fits, but not all that are kept.
+    let policy =
+        "[settings.policy]\nhidden = [3000, 3000]\ninitialization = \"xavier-uniform\"\n\n[[algorithm]]";
+    let many = SMALL.replacen("[[algorithm]]", policy, 1).replace("runs = 6", "runs = 10000");
+    let message = Scratch::new(&many).complete("out").outcome.unwrap_err().to_string();
+    assert!(message.starts_with("study small: 10000 estimates of 9012000 numbers by each"), "{message}");
+    assert!(message.ends_with("are available; lower runs or --jobs"), "{message}");
 }
 
 /// The file in a study's folder is a study, whose folder is that one.

@@ -76,13 +76,23 @@ impl Curve<'_> {
         mean(&self.returns()[self.rows.len() - count..])
     }
 
-    /// Mean height of the curve over fresh trajectories.
+    /// Mean height of the curve over fresh trajectories. A failed run keeps its last mean return up to its budget, as in
+    /// [`Self::points`].
     ///
     /// # Errors
     /// Metrics whose trajectories do not increase.
     pub fn area(&self) -> Result<f64, StudyError> {
-        let x: Vec<f64> = self.trajectories().into_iter().map(|total| total as f64).collect();
-        Ok(area_under_curve(&x, &self.returns())?)
+        let (totals, returns) = (self.trajectories(), self.returns());
+        let x: Vec<f64> = totals.iter().map(|total| *total as f64).collect();
+        let area = area_under_curve(&x, &returns)?;
+        let (Some(&first), Some(&made)) = (totals.first(), totals.last()) else { return Ok(area) };
+        let budget = self.run.trajectories();
+        if self.failure.is_none() || budget <= made {
+            return Ok(area);
+        }
+        let last = mean_of_last_trajectories(&totals, &returns, self.smoothing.min(made));
+        let share = (made - first) as f64 / (budget - first) as f64;
+        Ok(share * area + (1.0 - share) * last.last().copied().unwrap_or(area))
     }
 
     /// Fresh trajectories until the running mean reaches `threshold`.
@@ -147,5 +157,19 @@ mod tests {
         let budget = run.trajectories() as f64;
         assert_eq!(curve.points(Horizontal::Trajectories), (vec![55.0, budget], vec![3.0, 3.0]));
         assert_eq!(curve.points(Horizontal::Seconds).0, [1.0, budget / 55.0]);
+        assert_eq!(curve.area().unwrap(), 3.0);
+        // A third of the way from 3 to 9, and the rest at the mean of both.
+        let rows = [(1.0, 3.0), (1.0 + (budget - 1.0) / 3.0, 9.0)].map(|(total, return_mean)| MetricsRow {
+            trajectories_total: total as u64,
+            return_mean,
+            ..MetricsRow::default()
+        });
+        let smoothing = rows[1].trajectories_total;
+        let mut curve = Curve { rows: rows.to_vec(), smoothing, ..curve };
+        let last = *curve.points(Horizontal::Trajectories).1.last().unwrap();
+        let share = (smoothing - 1) as f64 / (budget - 1.0);
+        assert!((curve.area().unwrap() - (share * 6.0 + (1.0 - share) * last)).abs() < 1e-12);
+        curve.failure = None;
+        assert_eq!(curve.area().unwrap(), 6.0);
     }
 }
