@@ -36,7 +36,7 @@ pub fn replace(path: &Path, bytes: &[u8], previous: Option<&Path>) -> Result<()>
     // As any new file, less what the process's mask takes away; temporary files would be private.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.tempfile_in(folder).map_err(named)?;
+    let mut file = builder.tempfile_in(folder).map_err(|error| named(without_path(error)))?;
     file.write_all(bytes).map_err(named)?;
     file.as_file().sync_all().map_err(named)?;
     if let Some(previous) = previous.filter(|_| path.exists()) {
@@ -47,6 +47,15 @@ pub fn replace(path: &Path, bytes: &[u8], previous: Option<&Path>) -> Result<()>
     #[cfg(unix)]
     std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(named)?;
     Ok(())
+}
+
+/// The system's error alone, to which the name of a temporary file was added.
+fn without_path(error: Error) -> Error {
+    let text = error.to_string();
+    match text.split_once(" at path ") {
+        Some((cause, _)) => Error::new(error.kind(), cause),
+        None => error,
+    }
 }
 
 /// Gives the file at `path` a second name, in the place of what had it; where file systems know no second names, it loses
@@ -105,6 +114,12 @@ mod tests {
         std::fs::create_dir(folder.path().join("folder")).unwrap();
         let error = write_atomically(&folder.path().join("folder"), b"").unwrap_err().to_string();
         assert!(error.contains("no regular file"), "{error}");
+        let error = write_atomically(&folder.path().join("absent/file"), b"").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert!(
+            error.to_string().contains("absent/file: ") && !error.to_string().contains(TEMPORARY_PREFIX),
+            "{error}"
+        );
         #[cfg(unix)]
         {
             let link = folder.path().join("link");
