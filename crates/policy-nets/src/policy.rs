@@ -158,9 +158,12 @@ impl GaussianPolicy {
             None => observations,
             Some(normalizer) => {
                 let device = observations.device();
-                let mean = Tensor::<1>::from_data(normalizer.mean(), &device).unsqueeze::<2>();
-                let std = Tensor::<1>::from_data(normalizer.std(), &device).unsqueeze::<2>();
-                (observations - mean) / std
+                let row = |values: &[f64]| Tensor::<1>::from_data(values, &device).unsqueeze::<2>();
+                // The host subtracts in double precision: what single precision leaves of a mean follows apart.
+                let mean: Vec<f64> = normalizer.mean().iter().map(|mean| f64::from(*mean as f32)).collect();
+                let rest: Vec<f64> =
+                    normalizer.mean().iter().zip(&mean).map(|(exact, mean)| exact - mean).collect();
+                (observations - row(&mean) - row(&rest)) / row(normalizer.std())
             }
         }
     }

@@ -117,7 +117,7 @@ impl TensorFile {
     /// Reads and checks a whole file.
     ///
     /// # Errors
-    /// [`TensorFileError::Io`] or [`TensorFileError::Malformed`].
+    /// [`TensorFileError::Io`], [`TensorFileError::Malformed`] or [`TensorFileError::Checksum`].
     pub fn read(path: &Path) -> Result<Self, TensorFileError> {
         Self::from_bytes(path, read_regular(path, u64::MAX)?)
     }

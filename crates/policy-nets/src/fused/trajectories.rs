@@ -2,7 +2,7 @@
 
 use super::network::FusedNetwork;
 
-/// Trajectories of a window in padded arrays, oldest batch first.
+/// Trajectories of a window in padded arrays, batch after batch in any order.
 ///
 /// | field | shape | content |
 /// |---|---|---|

@@ -18,7 +18,7 @@ use super::{Failure, Outcome, on_interrupt, print_line, print_message};
 /// Options of `rtpg study`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// A built-in study (`rtpg list` names them), or a TOML file
+    /// A built-in study (`rtpg list` names them), a TOML file, or the folder of a study, which goes on there
     study: String,
     /// Runs of each algorithm (of a gradient study, repetitions), in place of the study's own number
     #[arg(long, value_name = "R")]
