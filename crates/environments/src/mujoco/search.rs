@@ -33,8 +33,8 @@ pub(super) fn file_name(version: &str) -> String {
     }
 }
 
-/// Finds the library: what [`VARIABLE`] names, then our cache, then the active virtual environment, or conda's. Within the last
-/// two the versions are tried in the order of the table of tested ones.
+/// Finds the library: what [`VARIABLE`] names, then our cache, then the active virtual environment, then conda's. In all but the
+/// first the versions are tried in the order of the table of tested ones.
 ///
 /// # Errors
 /// [`MujocoError::NotAtVariable`], or [`MujocoError::NotFound`] with the places searched.

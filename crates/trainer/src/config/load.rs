@@ -164,7 +164,7 @@ fn deserialize(table: Table, places: &Places) -> Result<Config, ConfigError> {
         }
     }
     if !table.contains_key("environment") {
-        let reason = "is missing: name one by environment.name = \"cartpole\", or a preset to start from by \
+        let reason = "missing; name one by environment.name = \"cartpole\", or a preset to start from by \
                       preset = \"cartpole\"";
         let (key, reason) = ("environment".to_owned(), reason.to_owned());
         return Err(ConfigError::Type { place: places.of(&key), key, reason });

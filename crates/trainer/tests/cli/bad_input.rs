@@ -37,7 +37,7 @@ fn configurations() {
             ("train syntax.toml", &["syntax.toml: not valid TOML: line 2"]),
             (
                 "train empty.toml",
-                &["empty.toml: key `environment`: is missing: name one by environment.name = \"cartpole\""],
+                &["empty.toml: key `environment`: missing; name one by environment.name = \"cartpole\""],
             ),
             ("train binary.toml", &["binary.toml", "UTF-8"]),
             ("train study.toml", &["study.toml: key `algorithm`", "this looks like a study"]),

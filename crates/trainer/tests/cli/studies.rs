@@ -368,22 +368,28 @@ fn runs_are_made_again_from_another_start() {
     assert!(session.succeed("study mine.toml").contains("1 runs made, 0 found"));
 }
 
+/// Makes a small study into a folder; the command that made it, and the folder of its first run.
+fn finished_study(session: &Session, out: &str) -> (String, String) {
+    session.write("mine.toml", &examples()[0]);
+    let command =
+        format!("study mine.toml --runs 1 --set budget=20 --set settings.environment.horizon=10 --out {out}");
+    session.succeed(&command);
+    let mut runs = std::fs::read_dir(session.path(&format!("{out}/runs"))).unwrap();
+    let run = runs.next().unwrap().unwrap().file_name();
+    (command, format!("{out}/runs/{}", run.to_str().unwrap()))
+}
+
 /// A folder of a study, or the file in it, names the study and where it goes on.
 #[test]
 fn the_folder_of_a_study_is_the_study() {
     let session = Session::new();
-    session.write("mine.toml", &examples()[0]);
-    let settings = "--runs 1 --set budget=20 --set settings.environment.horizon=10";
-    session.succeed(&format!("study mine.toml {settings} --out results/first"));
+    let (_, run) = finished_study(&session, "results/first");
     for name in ["results/first", "results/first/study.toml"] {
         let printed = session.succeed(&format!("study {name}"));
         assert!(printed.contains("0 runs made, 2 found"), "{printed}");
         assert!(printed.contains("everything is in results/first"), "{printed}");
     }
     // Its runs are not made longer one by one: the study would make them again.
-    let runs = session.path("results/first/runs");
-    let run = std::fs::read_dir(&runs).unwrap().next().unwrap().unwrap().file_name();
-    let run = format!("results/first/runs/{}", run.to_str().unwrap());
     let error = session.refused(&format!("train --resume {run} --set iterations=9"));
     assert!(error.contains("is a finished run of a study") && error.contains("policy.start="), "{error}");
     assert!(session.succeed("study results/first").contains("0 runs made, 2 found"));
@@ -394,16 +400,14 @@ fn the_folder_of_a_study_is_the_study() {
 #[test]
 fn a_begun_run_with_a_link_is_left_alone() {
     let session = Session::new();
-    session.write("mine.toml", &examples()[0]);
-    let settings = "--runs 1 --set budget=20 --set settings.environment.horizon=10";
-    session.succeed(&format!("study mine.toml {settings}"));
-    let run = std::fs::read_dir(session.path("studies/mine/runs")).unwrap().next().unwrap().unwrap().path();
+    let (command, run) = finished_study(&session, "results");
+    let run = session.path(&run);
     std::fs::remove_file(run.join("complete.json")).unwrap();
     std::fs::remove_file(run.join("learning_curve.svg")).unwrap();
     session.write("elsewhere.svg", "");
     std::os::unix::fs::symlink(session.path("elsewhere.svg"), run.join("learning_curve.svg")).unwrap();
     std::fs::write(run.join("notes.txt"), "mine").unwrap();
-    let output = session.run(&format!("study mine.toml {settings}"));
+    let output = session.run(&command);
     let error = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{error}");
     assert!(error.contains("learning_curve.svg is a symbolic link"), "{error}");
