@@ -105,6 +105,8 @@ def compare(size, threads, options, writer):
             if not error < TOLERANCE:
                 sys.exit(f"{contender.name}, {size}: relative distance {error:.1e} from the oracle, allowed {TOLERANCE}")
             contenders.append((contender, error))
+        if not any(contender.name.startswith("ours") for contender, _ in contenders):
+            sys.exit(f"nothing of ours started; is {options.ours} built, and for {' '.join(options.ours_devices)}?")
         medians = {contender.name: [] for contender, _ in contenders}
         for round_ in range(options.rounds):
             for contender, _ in contenders:

@@ -52,7 +52,7 @@ pub const WORKLOADS: [Workload; 5] = [
         action_size: 2,
         hidden: &[32, 32],
     },
-    Workload { name: "half-cheetah", window: 8, batch: 40, horizon: 100, ..HALF_CHEETAH },
+    HALF_CHEETAH,
     Workload { name: "wide", window: 16, batch: 64, horizon: 200, ..HALF_CHEETAH },
     Workload { name: "long-window", window: 32, batch: 80, horizon: 100, ..HALF_CHEETAH },
 ];

@@ -11,6 +11,7 @@
 use std::error::Error;
 use std::time::{Duration, Instant};
 
+use environments::mujoco::DEFINITIONS;
 use environments::{Environment, StepError, registry};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -100,12 +101,12 @@ fn main() -> Result<()> {
                 "{:<18} {:<10} {:>7} {:>12} {:>12}",
                 "environment", "mode", "threads", "environments", "steps/s"
             );
-            for entry in registry::ENTRIES {
+            for name in DEFINITIONS.map(|body| body.name()) {
                 for (mode, threads, environments) in
                     [("free", 1, 1), ("lock-step", 2, 8), ("lock-step", 2, 64), ("free", 2, 64)]
                 {
-                    let rate = measure(entry.name, mode, threads, environments, 1.0)?;
-                    println!("{:<18} {mode:<10} {threads:>7} {environments:>12} {rate:>12.0}", entry.name);
+                    let rate = measure(name, mode, threads, environments, 1.0)?;
+                    println!("{name:<18} {mode:<10} {threads:>7} {environments:>12} {rate:>12.0}");
                 }
             }
         }

@@ -29,7 +29,7 @@ pub struct TrajectoryStatistics {
     pub log_ratio: Buffer,
     /// `sum_t ln d2` of the steps' order-2 Renyi divergences, the exponent of the closed-form second moment; `1e30` where
     /// the target's variance is at least twice the behaviour's.
-    pub divergence: Buffer,
+    pub moment_exponent: Buffer,
     /// Parts of a trajectory that were computed apart.
     pub parts: usize,
 }
@@ -38,7 +38,7 @@ impl TrajectoryStatistics {
     /// Room for the statistics of `trajectories` in so many parts.
     pub(crate) fn empty(trajectories: usize, parts: usize, device: &KernelDevice) -> Self {
         let count = trajectories * parts;
-        Self { log_ratio: device.empty(count), divergence: device.empty(count), parts }
+        Self { log_ratio: device.empty(count), moment_exponent: device.empty(count), parts }
     }
 }
 
@@ -88,7 +88,7 @@ impl Statistics {
                 window.log_std.clone().into_buffer_arg(),
                 window.lengths.clone().into_buffer_arg(),
                 statistics.log_ratio.clone().into_buffer_arg(),
-                statistics.divergence.clone().into_buffer_arg(),
+                statistics.moment_exponent.clone().into_buffer_arg(),
                 count as u32,
                 window.batch as u32,
                 window.horizon as u32,
@@ -109,7 +109,7 @@ fn statistics_kernel(
     behaviour_log_std: &[f32],
     lengths: &[i32],
     log_ratio: &mut [f32],
-    exponent: &mut [f32],
+    moment_exponent: &mut [f32],
     trajectories: u32,
     batch: u32,
     horizon: u32,
@@ -155,7 +155,14 @@ fn statistics_kernel(
             sync_cube();
             start += rows;
         }
-        leave(&mut numbers, length, trajectory, log_ratio, exponent, comptime!(plan.clone()));
+        write_statistics(
+            &mut numbers,
+            length,
+            trajectory,
+            log_ratio,
+            moment_exponent,
+            comptime!(plan.clone()),
+        );
         trajectory += CUBE_COUNT;
     }
 }
@@ -221,12 +228,12 @@ fn add_to(memory: &mut [f32], place: usize, value: f32, #[comptime] apart: usize
 
 /// Adds the sums of all units up and writes both statistics, of so many steps, to `place`. Ends with all units past a barrier.
 #[cube]
-pub(crate) fn leave(
+pub(crate) fn write_statistics(
     numbers: &mut [f32],
     steps: usize,
     place: usize,
     log_ratio: &mut [f32],
-    exponent: &mut [f32],
+    moment_exponent: &mut [f32],
     #[comptime] plan: NetworkPlan,
 ) {
     let unit = UNIT_POS as usize;
@@ -249,7 +256,7 @@ pub(crate) fn leave(
         let lost = numbers[comptime!(plan.sums() + 3 * plan.units)];
         let sum = numbers[comptime!(plan.sums() + 2 * plan.units)];
         let total = sum + (lost + divergence_constant * steps);
-        exponent[place] = select(infinite, f32::new(comptime!(-LOG_ZERO)), total);
+        moment_exponent[place] = select(infinite, f32::new(comptime!(-LOG_ZERO)), total);
     }
     sync_cube();
 }

@@ -14,7 +14,7 @@ use crate::gradient::{PartialGradients, add_block, nothing_kept, row_length, sco
 use crate::loading::{load_observations, load_weights};
 use crate::network::{Four, forward};
 use crate::plan::{NetworkPlan, NotCovered, Pass, UNITS};
-use crate::statistics::{TrajectoryStatistics, clear_sums, density_constants, leave, sum_steps};
+use crate::statistics::{TrajectoryStatistics, clear_sums, density_constants, sum_steps, write_statistics};
 use crate::window::WindowBuffers;
 
 /// The kernel for one architecture and horizon.
@@ -65,7 +65,7 @@ impl Sweep {
     }
 
     /// Whether one pass is less work than two: not where trajectories leave most of a block of their own empty.
-    pub fn pays(&self) -> bool {
+    pub fn is_less_work(&self) -> bool {
         self.pays
     }
 
@@ -106,7 +106,7 @@ impl Sweep {
                 window.returns.clone().into_buffer_arg(),
                 window.lengths.clone().into_buffer_arg(),
                 statistics.log_ratio.clone().into_buffer_arg(),
-                statistics.divergence.clone().into_buffer_arg(),
+                statistics.moment_exponent.clone().into_buffer_arg(),
                 partial.values.clone().into_buffer_arg(),
                 window.batch as u32,
                 window.horizon as u32,
@@ -148,7 +148,7 @@ fn sweep_kernel(
     returns: &[f32],
     lengths: &[i32],
     log_ratio: &mut [f32],
-    exponent: &mut [f32],
+    moment_exponent: &mut [f32],
     partial: &mut [f32],
     batch: u32,
     horizon: u32,
@@ -218,7 +218,7 @@ fn sweep_kernel(
     }
     write_row(&kept, &mut activations, partial, to, begin == end, comptime!(plan.clone()));
     let place = part * (CUBE_COUNT / parts) + trajectory;
-    leave(&mut numbers, end - begin, place, log_ratio, exponent, comptime!(plan.clone()));
+    write_statistics(&mut numbers, end - begin, place, log_ratio, moment_exponent, comptime!(plan.clone()));
 }
 
 #[cfg(test)]

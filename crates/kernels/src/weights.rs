@@ -139,12 +139,15 @@ impl Weights {
         let statistics_needed = if copies == 1 { 0 } else { trajectories * parts };
         assert!(parts > 0, "statistics of at least one part");
         assert!(length(&statistics.log_ratio) >= statistics_needed, "a log-ratio for every trajectory");
-        assert!(length(&statistics.divergence) >= statistics_needed, "an exponent for every trajectory");
+        assert!(
+            length(&statistics.moment_exponent) >= statistics_needed,
+            "a moment exponent for every trajectory"
+        );
         let weights = device.empty(trajectories);
         let count = trajectories as f64;
         // The logarithm of lambda is `log_lambda`, less half of `ln D` where it is adaptive.
-        let (log_lambda, exponent) = match self.rule {
-            WeightRule::PowerMean { rule, exponent, .. } => {
+        let (log_lambda, power) = match self.rule {
+            WeightRule::PowerMean { rule, exponent: power, .. } => {
                 let log_lambda = match rule {
                     CoefficientRule::Adaptive { scale } => 0.5 * (scale.ln() - count.ln()),
                     CoefficientRule::Theoretical { second_moment, delta, parameter_count } => {
@@ -153,7 +156,7 @@ impl Weights {
                     }
                     CoefficientRule::Fixed { lambda, .. } => lambda.ln().max(estimator::LOG_ZERO),
                 };
-                (log_lambda, exponent)
+                (log_lambda, power)
             }
             _ => (estimator::LOG_ZERO, -1.0),
         };
@@ -169,7 +172,7 @@ impl Weights {
                 CubeCount::Static(1, 1, 1),
                 CubeDim::new_1d(self.plan.units as u32),
                 statistics.log_ratio.clone().into_buffer_arg(),
-                statistics.divergence.clone().into_buffer_arg(),
+                statistics.moment_exponent.clone().into_buffer_arg(),
                 weights.clone().into_buffer_arg(),
                 packed.clone().into_buffer_arg(),
                 window as u32,
@@ -178,7 +181,7 @@ impl Weights {
                 (batch as f64).ln() as f32,
                 (window as f64).ln() as f32,
                 log_lambda as f32,
-                exponent as f32,
+                power as f32,
                 log_clip as f32,
                 place as u32,
                 parts as u32,
@@ -207,7 +210,7 @@ impl WeightPlan {
 #[cube(launch_unchecked)]
 fn weights_kernel(
     log_ratio: &mut [f32],
-    exponent: &mut [f32],
+    moment_exponent: &mut [f32],
     weights: &mut [f32],
     packed: &mut [f32],
     window: u32,
@@ -232,10 +235,10 @@ fn weights_kernel(
 
     // A unit reads back only what it wrote itself: sums of the parts, and weights.
     if parts > 1 {
-        add_parts(log_ratio, exponent, window, batch, parts as usize, plan);
+        add_parts(log_ratio, moment_exponent, window, batch, parts as usize, plan);
     }
     if comptime!(plan.kind == Kind::PowerMean) {
-        log_moments(log_ratio, exponent, &mut memory, window, batch, log_batch, plan);
+        log_moments(log_ratio, moment_exponent, &mut memory, window, batch, log_batch, plan);
         coefficients(&mut memory, window, log_window, log_lambda, plan);
     }
 

@@ -144,6 +144,11 @@ impl MemoryNeed {
     pub fn total(&self) -> f64 {
         self.program + self.window + self.batches + self.estimator + self.checkpoint
     }
+
+    /// The same without what runs in one process share.
+    pub fn beside_the_program(&self) -> f64 {
+        self.total() - PROGRAM
+    }
 }
 
 impl fmt::Display for MemoryNeed {

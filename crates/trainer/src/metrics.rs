@@ -171,6 +171,11 @@ pub fn read(path: &Path) -> Result<Vec<MetricsRow>, MetricsError> {
     parse(path, &complete_lines(path)?)
 }
 
+/// As [`read`], from the bytes of the file.
+pub(crate) fn rows_of(path: &Path, bytes: &[u8]) -> Result<Vec<MetricsRow>, MetricsError> {
+    parse(path, &bytes[..length_of_lines(bytes)])
+}
+
 /// The learning curve of a metrics file: fresh trajectories so far, and the mean return of each iteration.
 ///
 /// # Errors
@@ -217,9 +222,13 @@ pub fn read_first(path: &Path, iterations: u32) -> Result<(Vec<MetricsRow>, Stri
 
 fn complete_lines(path: &Path) -> Result<Vec<u8>, MetricsError> {
     let mut text = read_regular(path, u64::MAX)?;
-    let complete = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-    text.truncate(complete);
+    text.truncate(length_of_lines(&text));
     Ok(text)
+}
+
+/// Bytes up to the end of the last line that has one.
+fn length_of_lines(text: &[u8]) -> usize {
+    text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1)
 }
 
 fn parse<T: DeserializeOwned>(path: &Path, text: &[u8]) -> Result<Vec<T>, MetricsError> {

@@ -326,7 +326,7 @@ impl Group {
             if self.rows.is_empty() {
                 break;
             }
-            self.think(sampling.policy.normalizer.as_ref(), network, part, step);
+            self.compute_means(sampling.policy.normalizer.as_ref(), network, part, step);
             for (index, row) in self.rows.iter().enumerate() {
                 streams.normals(action, iteration, trajectory(*row), step as u32, &mut self.noise);
                 let size = deviation.len();
@@ -367,7 +367,7 @@ impl Group {
     }
 
     /// Writes the observations of the running rows and computes their means.
-    fn think(
+    fn compute_means(
         &mut self,
         normalizer: Option<&Normalizer>,
         network: &FusedNetwork,

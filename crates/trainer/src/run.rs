@@ -46,6 +46,7 @@ pub struct Run {
     unstable_total: u64,
     /// Returns of the last [`FINAL_ITERATIONS`] iterations.
     last_returns: VecDeque<f64>,
+    made_again: u32,
 }
 
 impl Run {
@@ -95,7 +96,7 @@ impl Run {
         mut folder: RunFolder,
     ) -> Result<Self, TrainError> {
         folder.lock()?;
-        if !folder.has_checkpoint() && folder.records_nothing()? {
+        if !folder.has_checkpoint()? && folder.records_nothing()? {
             folder.remove_leftovers()?;
             trainer.load_start()?;
             return Self::start_prepared(trainer, device, folder);
@@ -133,7 +134,13 @@ impl Run {
             // The rows are written as this version of the program writes them: their hash is another one.
             run.checkpoint()?;
         }
+        run.made_again = made - run.trainer.progress().iteration;
         Ok(run)
+    }
+
+    /// Recorded iterations that are made again, because the checkpoint that the run goes on from is older.
+    pub fn made_again(&self) -> u32 {
+        self.made_again
     }
 
     fn assemble(
@@ -161,6 +168,7 @@ impl Run {
             speaks: true,
             unstable_total: rows.iter().map(|row| row.unstable).sum(),
             last_returns: last.filter(|row| !row.is_unknown()).map(|row| row.return_mean).collect(),
+            made_again: 0,
             trainer,
             folder,
         })
@@ -329,11 +337,12 @@ impl Run {
 
     /// Writes everything that stands at the end of a run, each part whatever becomes of the one before.
     fn finish(&mut self, ending: Ending) -> Result<Summary, TrainError> {
+        let wall = self.started.elapsed().as_secs_f64();
         let saved = self.save_state(ending);
         // Before the figures, which may take more than a small run.
         let memory_peak = if self.alone { memory::peak() } else { None };
         let drawn = draw_learning_curve(&self.folder, self.trainer.config());
-        let summary = self.summary(ending, memory_peak);
+        let summary = self.summary(ending, wall, memory_peak);
         let written = serde_json::to_string_pretty(&summary)
             .map_err(std::io::Error::other)
             .and_then(|json| write_atomically(&self.folder.summary(), format!("{json}\n").as_bytes()));
@@ -369,8 +378,8 @@ impl Run {
         Ok(())
     }
 
-    /// What `summary.json` says.
-    fn summary(&mut self, ending: Ending, memory_peak: Option<u64>) -> Summary {
+    /// What `summary.json` says, of iterations that took `wall` seconds.
+    fn summary(&mut self, ending: Ending, wall: f64, memory_peak: Option<u64>) -> Summary {
         let progress = self.trainer.progress().clone();
         let last = &self.last_returns;
         let config = self.trainer.config();
@@ -378,7 +387,6 @@ impl Run {
             (config.environment.name.clone(), config.algorithm.name().to_owned(), config.seed);
         let threads = self.trainer.thread_count();
         let physics = self.trainer.environment_time().as_secs_f64();
-        let wall = self.started.elapsed().as_secs_f64();
         // A device works while the host goes on, so the time of its roll-outs alone is not known.
         let on_device = self.trainer.rolls_out_on_device();
         let phases = self.trainer.phases();
@@ -427,77 +435,4 @@ pub fn draw_learning_curve(folder: &RunFolder, config: &Config) -> Result<bool, 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::algorithms::{Algorithm, Draw, Estimate, Restore, Saved, TrajectoryReuse};
-    use crate::checkpoint::Checkpoint;
-    use crate::config::{Source, load};
-    use crate::device;
-    use crate::phases::Phases;
-    use crate::trajectories::{BatchShape, Trajectories};
-
-    /// A device that is lost in its fourth iteration: everything that reads from it panics from then on.
-    struct Lost {
-        inner: TrajectoryReuse,
-        iterations: u32,
-    }
-
-    impl Algorithm for Lost {
-        fn plan(&mut self, iteration: u32) -> Vec<Draw> {
-            self.iterations = iteration + 1;
-            self.inner.plan(iteration)
-        }
-
-        fn estimate(
-            &mut self,
-            policy: &policy_nets::GaussianPolicy,
-            fresh: &[Trajectories],
-            phases: &mut Phases,
-        ) -> Estimate {
-            assert!(self.iterations < 4, "the device is lost");
-            self.inner.estimate(policy, fresh, phases)
-        }
-
-        fn save(&self, saved: &mut Saved) {
-            assert!(self.iterations < 4, "the device is lost");
-            self.inner.save(saved);
-        }
-
-        fn restore(&mut self, read: &mut Restore<'_>) -> Result<(), anyhow::Error> {
-            self.inner.restore(read)
-        }
-    }
-
-    #[test]
-    fn a_lost_device_ends_a_run_and_loses_nothing() {
-        let settings =
-            ["iterations=6", "environment.horizon=5", "checkpoint.iterations=2", "kernels=generic"]
-                .map(str::to_owned);
-        let config = load(&Source::Preset("lqr".to_owned()), &settings).unwrap();
-        let device = device::select(&config.device).unwrap();
-        let scratch = tempfile::tempdir().unwrap();
-        let start = |name: &str, trainer: Trainer| {
-            let folder = RunFolder::create(&scratch.path().join(name), false).unwrap();
-            Run::start_prepared(trainer, &device, folder).unwrap()
-        };
-        let stop = AtomicBool::new(false);
-        let mut whole = start("whole", Trainer::new(&config, &device).unwrap());
-        whole.train(&stop, |_| ()).unwrap();
-
-        let mut trainer = Trainer::new(&config, &device).unwrap();
-        let shape = BatchShape { trajectories: 20, horizon: 5, observation_size: 2, action_size: 2 };
-        let inner = TrajectoryReuse::new(&config.algorithm, trainer.policy(), shape, &device.device).unwrap();
-        trainer.set_algorithm(Box::new(Lost { inner, iterations: 0 }));
-        let mut run = start("lost", trainer);
-        let error = run.train(&stop, |_| ()).unwrap_err().to_string();
-        assert_eq!(error, "iteration 4: a panic: the device is lost");
-        drop(run);
-
-        let folder = RunFolder::open(&scratch.path().join("lost")).unwrap();
-        assert_eq!(Checkpoint::load(&folder.checkpoint()).unwrap().progress.iteration, 2);
-        assert_eq!(metrics::read(&folder.metrics()).unwrap().len(), 3);
-        let mut run = Run::resume(&config, &device, folder).unwrap();
-        run.train(&stop, |_| ()).unwrap();
-        assert_eq!(run.trainer().policy(), whole.trainer().policy());
-    }
-}
+mod tests;

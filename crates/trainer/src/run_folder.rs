@@ -152,7 +152,7 @@ impl RunFolder {
 
     /// Whether a run has been here: its configuration, and rows of metrics or a checkpoint.
     fn holds_a_run(&self) -> bool {
-        let is_recorded = || metrics::read(&self.metrics()).is_ok() || self.has_checkpoint();
+        let is_recorded = || metrics::read(&self.metrics()).is_ok() || self.has_checkpoint().unwrap_or(true);
         recorded(&self.config()).is_ok() && is_recorded()
     }
 
@@ -289,8 +289,11 @@ impl RunFolder {
     }
 
     /// Whether there is a checkpoint, the newest or the one before.
-    pub fn has_checkpoint(&self) -> bool {
-        self.checkpoint().exists() || self.previous_checkpoint().exists()
+    ///
+    /// # Errors
+    /// When the file system does not tell.
+    pub fn has_checkpoint(&self) -> std::io::Result<bool> {
+        Ok(self.checkpoint().try_exists()? || self.previous_checkpoint().try_exists()?)
     }
 
     /// Writes the resolved configuration.

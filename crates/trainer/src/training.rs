@@ -15,7 +15,7 @@ use self::error::{in_evaluation, in_iteration};
 use self::preparation::device_roll_out;
 #[cfg(test)]
 pub(crate) use self::preparation::preset_policy;
-pub(crate) use self::preparation::{check_memory, check_options};
+pub(crate) use self::preparation::{batch_shape, check_memory, check_options, memory_need};
 use crate::algorithms::{self, Algorithm, Update};
 use crate::checkpoint::Progress;
 use crate::config::{BadBatches, Config};
@@ -83,19 +83,14 @@ impl Trainer {
         entry: Entry,
         device: &SelectedDevice,
     ) -> Result<Self, TrainError> {
-        let horizon = config.environment.horizon.unwrap_or(entry.horizon);
         check_options(config)?;
         let threads = Threads::new(config.threads)?;
         let streams = Streams::new(config.seed);
         let architecture = config.policy.architecture(entry.observation_size, entry.action_size);
-        let shape = BatchShape {
-            trajectories: config.algorithm.batch_size(),
-            horizon,
-            observation_size: entry.observation_size,
-            action_size: entry.action_size,
-        };
+        let shape = batch_shape(config, &entry);
+        let horizon = shape.horizon;
         // Nothing is allocated from the configuration's sizes before they are known to fit.
-        let memory_need = check_memory(config, shape, &architecture, entry.name, device, threads.count())?;
+        let memory_need = check_memory(config, &entry, device, threads.count())?;
         let mut state = PolicyState::start(
             architecture,
             config.policy.initialization,

@@ -38,7 +38,7 @@ fn without_library(folder: &Path, arguments: &[&str]) -> Output {
     command.current_dir(folder).args(arguments).env("XDG_CACHE_HOME", folder.join("cache"));
     // In a program with wgpu, Mesa's drivers would keep their shaders there.
     command.env("MESA_SHADER_CACHE_DISABLE", "true");
-    for variable in ["RTPG_MUJOCO_LIBRARY", "VIRTUAL_ENV", "RTPG_LOG"] {
+    for variable in ["RTPG_MUJOCO_LIBRARY", "VIRTUAL_ENV", "CONDA_PREFIX", "RTPG_LOG"] {
         command.env_remove(variable);
     }
     command.output().unwrap()

@@ -24,21 +24,23 @@ fn assert_conforms_on(devices: &[SelectedDevice], recipe: &Recipe, settings: &Se
     }
 }
 
+/// Rules for the coefficients that take turns.
+pub(crate) const RULES: [Coefficients; 7] = [
+    Coefficients::Adaptive { scale: 1.0 },
+    Coefficients::Adaptive { scale: 2.1459 },
+    Coefficients::Theoretical { second_moment: 50.0, delta: 0.2 },
+    Coefficients::Fixed { lambda: 0.3, adaptive: false },
+    Coefficients::Fixed { lambda: 0.7, adaptive: true },
+    Coefficients::Fixed { lambda: 0.0, adaptive: false },
+    Coefficients::Fixed { lambda: 1.0, adaptive: true },
+];
+
 /// Options that take turns with the seed.
 fn varied_settings(seed: u64) -> Settings {
-    let rules = [
-        Coefficients::Adaptive { scale: 1.0 },
-        Coefficients::Adaptive { scale: 2.1459 },
-        Coefficients::Theoretical { second_moment: 50.0, delta: 0.2 },
-        Coefficients::Fixed { lambda: 0.3, adaptive: false },
-        Coefficients::Fixed { lambda: 0.7, adaptive: true },
-        Coefficients::Fixed { lambda: 0.0, adaptive: false },
-        Coefficients::Fixed { lambda: 1.0, adaptive: true },
-    ];
     let pick =
         |count: usize, salt: u64| (seed.wrapping_mul(0x9e37_79b9_7f4a_7c15 ^ salt) >> 33) as usize % count;
     let power_mean = Weighting::PowerMean {
-        rule: rules[pick(rules.len(), 2)],
+        rule: RULES[pick(RULES.len(), 2)],
         closed_form: pick(2, 3) == 0,
         exponent: [-1.0, -0.5, -2.0, 0.0][pick(4, 4)],
     };

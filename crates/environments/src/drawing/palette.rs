@@ -26,6 +26,12 @@ fn bucket(colour: [u8; 3]) -> usize {
     colour.iter().fold(0, |index, &channel| (index << BITS) | usize::from(channel >> (8 - BITS)))
 }
 
+/// The colour in the middle of a bucket.
+fn centre(bucket: usize) -> [u8; 3] {
+    let half = 1 << (7 - BITS);
+    [2 * BITS, BITS, 0].map(|shift| ((bucket >> shift << (8 - BITS)) as u8) | half)
+}
+
 fn distance(one: [u8; 3], other: [u8; 3]) -> u32 {
     one.iter().zip(other).map(|(&a, b)| u32::from(a.abs_diff(b)).pow(2)).sum()
 }
@@ -52,12 +58,13 @@ impl Palette {
         ranked.sort_unstable_by(|one, other| other.cmp(one));
         let colours: Vec<_> = ranked.into_iter().map(|(_, colour)| colour).take(256).collect();
 
-        let mut nearest = vec![0; BUCKETS];
-        for (bucket, (colour, ..)) in buckets {
+        // Pictures that were not counted may have colours of any bucket: its centre stands for them.
+        let nearest = (0..BUCKETS).map(|bucket| {
+            let colour = buckets.get(&bucket).map_or_else(|| centre(bucket), |&(colour, ..)| colour);
             let best = (0..colours.len()).min_by_key(|&index| distance(colours[index], colour));
-            nearest[bucket] = best.unwrap_or_default() as u8;
-        }
-        Self { colours, nearest }
+            best.unwrap_or_default() as u8
+        });
+        Self { nearest: nearest.collect(), colours }
     }
 
     /// Red, green and blue of every colour in turn.
@@ -89,5 +96,21 @@ mod tests {
         let last = *palette.indices(&picture).last().unwrap();
         assert_eq!(palette.bytes()[3 * usize::from(last)..][..3], [0xfb, 0xfa, 0xf7]);
         assert!(palette.bytes().len() <= 3 * 256);
+    }
+
+    #[test]
+    fn a_colour_that_was_not_counted_becomes_the_nearest_one() {
+        let filled = |red: u8, green: u8, blue: u8| {
+            let mut picture = Pixmap::new(4, 4).unwrap();
+            picture.fill(Color::from_rgba8(red, green, blue, 0xff));
+            picture
+        };
+        let pictures = [filled(250, 250, 250), filled(250, 250, 250), filled(200, 0, 0), filled(0, 0, 200)];
+        let palette = Palette::of(&pictures);
+        for (other, expected) in [([180, 20, 20], [200, 0, 0]), ([9, 30, 170], [0, 0, 200])] {
+            let [red, green, blue] = other;
+            let index = usize::from(palette.indices(&filled(red, green, blue))[0]);
+            assert_eq!(palette.bytes()[3 * index..][..3], expected, "{other:?}");
+        }
     }
 }

@@ -39,11 +39,12 @@ pub fn optimal_cost(steps_left: usize) -> [f64; 2] {
 ///
 /// The maximum is over policies whose gain depends on the time; no stationary policy does better.
 pub fn optimal_return(horizon: usize, variance: f64) -> f64 {
-    let initial: f64 = optimal_cost(horizon).iter().map(|p| p * RESET_VARIANCE).sum();
-    let noise: f64 = (0..horizon)
-        .map(optimal_cost)
-        .map(|next| (0..2).map(|d| ACTION_COST[d] + ACTION_DYNAMICS[d].powi(2) * next[d]).sum::<f64>())
-        .sum();
+    let (mut next, mut noise) = ([0.0; 2], 0.0);
+    for _ in 0..horizon {
+        noise += (0..2).map(|d| ACTION_COST[d] + ACTION_DYNAMICS[d].powi(2) * next[d]).sum::<f64>();
+        next = riccati_step(next).0;
+    }
+    let initial: f64 = next.iter().map(|p| p * RESET_VARIANCE).sum();
     -initial - variance * noise
 }
 
@@ -78,13 +79,16 @@ pub fn expected_return(gain: &Gain, variance: f64, horizon: usize) -> f64 {
 
 /// The diagonals of `P_h` and `K_h` after `steps` steps of the Riccati recursion.
 fn riccati(steps: usize) -> ([f64; 2], [f64; 2]) {
-    let (mut cost, mut gain) = ([0.0; 2], [0.0; 2]);
-    for _ in 0..steps {
-        for d in 0..2 {
-            let (a, b) = (STATE_DYNAMICS[d], ACTION_DYNAMICS[d]);
-            gain[d] = -(b * cost[d] * a) / (ACTION_COST[d] + b * cost[d] * b);
-            cost[d] = STATE_COST[d] + a * cost[d] * (a + b * gain[d]);
-        }
+    (0..steps).fold(([0.0; 2], [0.0; 2]), |(cost, _), _| riccati_step(cost))
+}
+
+/// The diagonals of `P_h` and `K_h` from that of `P_{h-1}`.
+fn riccati_step(mut cost: [f64; 2]) -> ([f64; 2], [f64; 2]) {
+    let mut gain = [0.0; 2];
+    for d in 0..2 {
+        let (a, b) = (STATE_DYNAMICS[d], ACTION_DYNAMICS[d]);
+        gain[d] = -(b * cost[d] * a) / (ACTION_COST[d] + b * cost[d] * b);
+        cost[d] = STATE_COST[d] + a * cost[d] * (a + b * gain[d]);
     }
     (cost, gain)
 }

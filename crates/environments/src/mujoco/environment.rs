@@ -23,6 +23,8 @@ pub struct MujocoEnvironment {
     /// The action in the precision in which it acts.
     controls: Vec<f64>,
     running: bool,
+    /// Why the trajectory cannot go on from the state in which it started; the first step tells.
+    unstable_start: Option<String>,
 }
 
 impl MujocoEnvironment {
@@ -35,7 +37,8 @@ impl MujocoEnvironment {
         let data = Data::new(Arc::clone(&shared.model))?;
         let sizes = definition.sizes;
         let state = vec![0.0; sizes.positions + sizes.velocities];
-        Ok(Self { shared, data, state, controls: vec![0.0; sizes.controls], running: false })
+        let controls = vec![0.0; sizes.controls];
+        Ok(Self { shared, data, state, controls, running: false, unstable_start: None })
     }
 
     /// What this body is.
@@ -69,7 +72,8 @@ impl MujocoEnvironment {
     fn begin(&mut self, observation: &mut [f64]) {
         self.data.write_state(&self.state);
         // Gymnasium does the same here; it also sets the starting point of the constraint solver.
-        self.running = self.data.forward().is_ok();
+        self.unstable_start = self.data.forward().err();
+        self.running = self.unstable_start.is_none();
         self.observe(observation);
     }
 
@@ -99,6 +103,9 @@ impl MujocoEnvironment {
         let expected = self.controls.len();
         let length = action.len();
         assert!(length == expected, "{environment}: the action has {length} components, expected {expected}");
+        if let Some(reason) = self.unstable_start.take() {
+            return Err(StepError::Unstable { environment, reason });
+        }
         if !self.running {
             return Err(StepError::NotRunning { environment });
         }

@@ -58,11 +58,11 @@ pub enum MujocoError {
         version: String,
     },
     /// A built-in model was refused.
-    #[error("{name}: MuJoCo refused the model: {reason}")]
+    #[error("{name}: the model is refused: {reason}")]
     Model {
         /// Name of the environment.
         name: &'static str,
-        /// MuJoCo's message.
+        /// MuJoCo's message, or in what it differs from its definition.
         reason: String,
     },
     /// A simulation could not be allocated.

@@ -73,6 +73,13 @@ pub enum InstallError {
     Io(#[from] io::Error),
 }
 
+impl InstallError {
+    /// Whether other input or another machine is what it takes; else the work failed.
+    pub fn is_input(&self) -> bool {
+        matches!(self, Self::NotAvailable { .. } | Self::NoCache | Self::NoPython { .. })
+    }
+}
+
 /// Fetches MuJoCo's shared library with the user's own pip, checks it, and puts it with its licence into the cache
 /// folder, where it is found from then on. Returns the path of the library. One that is there already, with the right
 /// digest, is left alone.
@@ -224,9 +231,7 @@ fn ends(output: &str) -> String {
 
 /// SHA-256 of a file in hexadecimal digits.
 fn sha256(path: &Path) -> io::Result<String> {
-    let digits =
-        |byte: u8| [byte >> 4, byte & 0xf].map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)]));
-    Ok(Sha256::digest(fs_err::read(path)?).into_iter().flat_map(digits).collect())
+    Ok(hex::encode(Sha256::digest(fs_err::read(path)?)))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! equal to Gymnasium's to the bit; the tests replay recorded transitions.
 //!
 //! The library is loaded at run time, once per process, from the first of these places: the file or folder in the
-//! environment variable [`VARIABLE`], the cache folder that [`install`] fills, the active virtual environment.
+//! environment variable [`VARIABLE`], the cache folder that [`install`] fills, the active virtual or conda environment.
 //! Nothing of MuJoCo is needed to build.
 //!
 //! MuJoCo resets a simulation that turned unstable and goes on. Here a step during which it raised any warning, or

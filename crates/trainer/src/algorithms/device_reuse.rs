@@ -140,7 +140,7 @@ impl DeviceReuse {
         let possible = self.weights.is_some() && self.weighting != Weighting::Uniform;
         let trajectories = self.window.buffers().trajectories();
         let sweep = self.sweep.as_ref().filter(|sweep| possible && sweep.has_room(trajectories))?;
-        let one = self.passes.map_or_else(|| sweep.pays(), |passes| passes == Passes::One);
+        let one = self.passes.map_or_else(|| sweep.is_less_work(), |passes| passes == Passes::One);
         one.then_some(sweep)
     }
 
@@ -190,7 +190,7 @@ impl DeviceReuse {
         let shape = [self.window.len(), self.window.shape().trajectories];
         let count = shape[0] * shape[1];
         let Some(kernel) = &self.weights else {
-            let exponents = device.tensor(&statistics.divergence, shape);
+            let exponents = device.tensor(&statistics.moment_exponent, shape);
             let log_ratio = device.tensor(&statistics.log_ratio, shape);
             let (weights, diagnostics) = self.weighting.weigh(log_ratio, || log_second_moment(exponents));
             let weights = device.buffer_of(weights);

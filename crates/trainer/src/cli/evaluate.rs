@@ -77,10 +77,27 @@ struct Document<'a> {
 /// Runs the episodes and prints their returns.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let subject = subject(arguments)?;
-    arguments.gif.as_deref().map_or(Ok(()), |path| check_target(path, "gif", "GIF", is_gif))?;
+    if let Some(path) = arguments.gif.as_deref() {
+        if path.extension().is_some_and(|extension| !extension.eq_ignore_ascii_case("gif")) {
+            return Err(Failure::input(anyhow::anyhow!(
+                "--gif {}: expected a name that ends in .gif",
+                path.display()
+            )));
+        }
+        check_target(path, "gif", "GIF", is_gif)?;
+    }
     arguments.trajectories.as_deref().map_or(Ok(()), |path| {
         check_target(path, "trajectories", "recording of trajectories", Recording::is_one)
     })?;
+    if let (Some(gif), Some(trajectories)) = (&arguments.gif, &arguments.trajectories)
+        && std::path::absolute(gif).map_err(Failure::input)?
+            == std::path::absolute(trajectories).map_err(Failure::input)?
+    {
+        return Err(Failure::input(anyhow::anyhow!(
+            "--gif and --trajectories are both {}; name two files",
+            gif.display()
+        )));
+    }
     let policy = PolicyState::load(&subject.path).map_err(Failure::input)?;
     let entry = registry::find(&subject.environment).map_err(Failure::input)?;
     let sizes = (policy.architecture.observation_size, policy.architecture.action_size);
@@ -178,14 +195,18 @@ const FRAME_DURATION: f64 = 0.04;
 const PICTURE_SIZE: [u16; 2] = [480, 270];
 
 fn print(evaluation: &Evaluation, subject: &Subject) {
-    let interval =
-        evaluation.return_interval.map_or_else(String::new, |interval| format!(" ± {interval:.2}"));
     print_line(format_args!("{} on {}", subject.path.display(), subject.environment));
-    print_line(format_args!(
-        "return {:.2}{interval} (95 % interval of the mean), standard deviation {:.2}, range {:.2} to {:.2}",
-        evaluation.return_mean, evaluation.return_std, evaluation.return_min, evaluation.return_max
-    ));
-    print_line(format_args!("length {:.1}, {} episodes", evaluation.length_mean, evaluation.episodes));
+    let mean = evaluation.return_mean;
+    match evaluation.return_interval {
+        None => print_line(format_args!("return {mean:.2}")),
+        Some(interval) => print_line(format_args!(
+            "return {mean:.2} ± {interval:.2} (95 % interval of the mean), standard deviation {:.2}, range {:.2} to {:.2}",
+            evaluation.return_std, evaluation.return_min, evaluation.return_max
+        )),
+    }
+    let episodes =
+        if evaluation.episodes == 1 { "1 episode" } else { &format!("{} episodes", evaluation.episodes) };
+    print_line(format_args!("length {:.1}, {episodes}", evaluation.length_mean));
     if evaluation.unstable > 0 {
         print_line(format_args!("{} episodes ended in an unstable simulation", evaluation.unstable));
     }

@@ -11,7 +11,6 @@ mod progress;
 mod study;
 mod train;
 
-use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::OnceLock;
@@ -21,6 +20,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 use trainer::panics;
 use trainer::run_folder::is_exhausted;
+use trainer::studies::StudyError;
+use trainer::training::TrainError;
 
 /// Train neural Gaussian policies by policy gradient with trajectory reuse.
 #[derive(Debug, Parser)]
@@ -46,7 +47,7 @@ enum Command {
     Devices,
     /// Check the kernels on this machine against float64 arithmetic
     Doctor(doctor::Arguments),
-    /// List presets, environments and algorithms
+    /// List presets, studies, environments and algorithms
     List,
     /// Install the library of the MuJoCo environments, or say which one is in use
     #[command(subcommand)]
@@ -86,30 +87,45 @@ impl Failure {
     }
 }
 
+/// What keeps a run from starting is wrong input, all but the system's refusals.
+impl From<TrainError> for Failure {
+    fn from(error: TrainError) -> Self {
+        if error.is_input() { Self::input(error) } else { Self::run(error) }
+    }
+}
+
+impl From<StudyError> for Failure {
+    fn from(error: StudyError) -> Self {
+        if error.is_input() { Self::input(error) } else { Self::run(error) }
+    }
+}
+
 type Outcome = Result<(), Failure>;
 
-/// Refuses to write over anything but a file of the same kind.
+/// Refuses what cannot be written, before any work is done, and to write over anything but a file of the same kind.
 fn check_target(
     path: &Path,
     option: &str,
     kind: &str,
     is_of_kind: impl Fn(&Path) -> bool,
 ) -> Result<(), Failure> {
-    if path.symlink_metadata().is_err() {
-        return match path.parent() {
-            Some(folder) if folder.as_os_str().is_empty() || folder.is_dir() => Ok(()),
-            _ => {
-                Err(Failure::input(anyhow::anyhow!("--{option} {}: there is no such folder", path.display())))
-            }
-        };
+    let refuse =
+        |reason: String| Err(Failure::input(anyhow::anyhow!("--{option} {}: {reason}", path.display())));
+    let there = path.symlink_metadata().is_ok();
+    if there && !(path.is_file() && is_of_kind(path)) {
+        return refuse(format!("there is something that is no {kind}; name another file"));
     }
-    if path.is_file() && is_of_kind(path) {
-        return Ok(());
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    if !folder.is_dir() {
+        return refuse("there is no such folder".to_owned());
     }
-    Err(Failure::input(anyhow::anyhow!(
-        "--{option} {}: there is something that is no {kind}; name another file",
-        path.display()
-    )))
+    match tempfile::tempfile_in(folder) {
+        Ok(_) => Ok(()),
+        Err(error) => refuse(format!("nothing can be written there: {}", error.kind())),
+    }
 }
 
 /// Parses the arguments and runs the command.
@@ -128,7 +144,7 @@ pub(crate) fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(console::colors_enabled_stderr())
         .with_target(false)
         .without_time()
         .log_internal_errors(false)
@@ -226,8 +242,9 @@ const HELP_INSTEAD: ErrorKind = ErrorKind::DisplayHelpOnMissingArgumentOrSubcomm
 /// Clap's message on one line. Who looks for an option of a run finds how its keys are set, in the place of clap's tip.
 fn refusal(error: &clap::Error) -> String {
     let message = one_line(&error.to_string());
-    let command = std::env::args().nth(1).unwrap_or_default();
-    if error.kind() != ErrorKind::UnknownArgument || !["train", "study"].contains(&command.as_str()) {
+    let command = std::env::args_os().nth(1).unwrap_or_default();
+    let takes_keys = command == "train" || command == "study";
+    if error.kind() != ErrorKind::UnknownArgument || !takes_keys {
         return message;
     }
     let message = message.split("; tip: to pass").next().unwrap_or_default();

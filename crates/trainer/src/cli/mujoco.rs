@@ -30,9 +30,10 @@ pub(crate) fn run(command: &Command) -> Outcome {
 
 /// Fetches the library and loads it, so that one that does not work on this machine is told of here.
 fn install(version: &str) -> Outcome {
-    let path = mujoco::install(version).map_err(Failure::input)?;
-    let info = mujoco::library_info().map_err(Failure::input)?;
+    let path = mujoco::install(version)
+        .map_err(|error| if error.is_input() { Failure::input(error) } else { Failure::run(error) })?;
     print_line(format_args!("MuJoCo {version} is in {}", path.display()));
+    let info = mujoco::library_info().map_err(Failure::input)?;
     if info.path != path {
         print_line(format_args!("{} is set, so another one is in use:", mujoco::VARIABLE));
         print(info);

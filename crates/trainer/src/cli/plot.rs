@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use trainer::config::recorded;
 use trainer::run::draw_learning_curve;
 use trainer::run_folder::RunFolder;
-use trainer::training::TrainError;
 
 use super::{Failure, Outcome, print_line};
 
@@ -29,10 +28,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         }
         let folder = RunFolder::open(path).map_err(Failure::input)?;
         let config = recorded(&folder.config()).map_err(Failure::input)?;
-        let drawn = draw_learning_curve(&folder, &config).map_err(|error| match error {
-            TrainError::Metrics(_) => Failure::input(error),
-            error => Failure::run(error),
-        })?;
+        let drawn = draw_learning_curve(&folder, &config)?;
         if !drawn {
             let empty = anyhow::anyhow!(
                 "{}: no iteration with a return is recorded: none is made yet, or every batch was dropped",

@@ -9,9 +9,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use trainer::device;
 use trainer::run_folder::quoted;
-use trainer::studies::{
-    self, Event, Execution, Kind, Plan, StudyError, StudyFolder, Workers, gradient, manifest,
-};
+use trainer::studies::{self, Event, Execution, Kind, Plan, StudyFolder, Workers, gradient, manifest};
 
 use super::{Failure, Outcome, on_interrupt, print_line, print_message};
 
@@ -21,7 +19,7 @@ pub(crate) struct Arguments {
     /// A built-in study (`rtpg list` names them), a TOML file, or the folder of a study, which goes on there
     study: String,
     /// Runs of each algorithm (of a gradient study, repetitions), in place of the study's own number
-    #[arg(long, value_name = "R")]
+    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..=i64::from(studies::MOST_RUNS)))]
     runs: Option<u32>,
     /// Make the runs of the algorithm with this label alone; may be given several times
     #[arg(long, value_name = "LABEL")]
@@ -63,7 +61,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let mut overrides = arguments.set.clone();
     overrides.extend(arguments.runs.map(|runs| format!("runs={runs}")));
     let (study, folder_of_study) = study_of(&arguments.study);
-    let (name, definition) = studies::load(&study, &overrides).map_err(failure)?;
+    let (name, definition) = studies::load(&study, &overrides)?;
     if arguments.print {
         // Of a built-in one as it is, with its comments.
         let text =
@@ -75,30 +73,29 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         print_line(text.trim_end());
         return Ok(());
     }
-    let plan = Plan::new(&name, &definition).map_err(failure)?;
+    let plan = Plan::new(&name, &definition)?;
     if definition.kind == Kind::Gradient && !arguments.only.is_empty() {
         return Err(Failure::input(anyhow::anyhow!(
             "--only goes with studies of the kind `training`; `{name}` compares all its estimates"
         )));
     }
-    let asked =
-        if arguments.only.is_empty() { plan.clone() } else { plan.only(&arguments.only).map_err(failure)? };
+    let asked = if arguments.only.is_empty() { plan.clone() } else { plan.only(&arguments.only)? };
     let total = match definition.kind {
         Kind::Training => asked.runs.iter().map(studies::PlannedRun::trajectories).sum(),
-        Kind::Gradient => gradient::trajectories(&name, &definition).map_err(failure)?,
+        Kind::Gradient => gradient::trajectories(&name, &definition)?,
     };
     // Before there is a folder of a study that cannot be made.
     let device = match definition.kind {
         Kind::Training => asked.runs.first().map(|run| run.config.device.clone()),
-        Kind::Gradient => Some(gradient::device(&name, &definition).map_err(failure)?),
+        Kind::Gradient => Some(gradient::device(&name, &definition)?),
     };
     if let Some(device) = device {
         device::select(&device).map_err(Failure::input)?;
     }
     let default_out = || folder_of_study.unwrap_or_else(|| Path::new("studies").join(&name));
     let out = arguments.out.clone().unwrap_or_else(default_out);
-    let folder = StudyFolder::open(&out, &definition).map_err(failure)?;
-    manifest::write(&folder, &plan).map_err(failure)?;
+    let folder = StudyFolder::open(&out, &definition)?;
+    manifest::write(&folder, &plan)?;
     let jobs = arguments
         .jobs
         .map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
@@ -114,10 +111,10 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         Kind::Training => {
             let outcome = studies::execute(&asked, &folder, &workers, &stop, &observe);
             progress.finish();
-            let table = studies::report::report(&plan, &folder).map_err(failure);
-            let execution = outcome.map_err(failure)?;
+            let table = studies::report::report(&plan, &folder);
+            let execution = outcome?;
             describe(execution);
-            match folder.count_others(&plan.runs).map_err(failure)? {
+            match folder.count_others(&plan.runs)? {
                 0 => {}
                 others => tracing::warn!(
                     "{others} more runs in {} are not counted: --runs counts more of each, and runs of other settings stay \
@@ -130,8 +127,8 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         Kind::Gradient => {
             let samples = gradient::measure(&name, &definition, &folder, jobs, &stop, &observe);
             progress.finish();
-            match samples.map_err(failure)? {
-                Some(samples) => (gradient::report(&definition, &folder, &samples).map_err(failure)?, true),
+            match samples? {
+                Some(samples) => (gradient::report(&definition, &folder, &samples)?, true),
                 None => (String::new(), false),
             }
         }
@@ -154,10 +151,6 @@ fn study_of(text: &str) -> (String, Option<PathBuf>) {
         Some(folder) => (folder.join("study.toml").display().to_string(), Some(folder.to_owned())),
         None => (text.to_owned(), None),
     }
-}
-
-fn failure(error: StudyError) -> Failure {
-    if error.is_input() { Failure::input(error) } else { Failure::run(error) }
 }
 
 fn describe(Execution { found, made, left }: Execution) {

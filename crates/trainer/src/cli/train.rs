@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use trainer::config::{RESUMABLE, Source, load};
+use trainer::config::{MOST_THREADS, RESUMABLE, Source, load};
 use trainer::device::{self, DeviceChoice, SelectedDevice};
 use trainer::folder_lock::LockError;
 use trainer::run::{Ending, FINAL_ITERATIONS, Run, Summary};
@@ -29,8 +29,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DEVICE")]
     device: Option<DeviceChoice>,
     /// Worker threads; 0 takes one for each processor; results do not depend on it
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    threads: Option<usize>,
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(..=MOST_THREADS as i64))]
+    threads: Option<u32>,
     /// Folder of the run [default: runs/CONFIG-seedS, numbered when it exists]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -86,8 +86,8 @@ fn start(arguments: &Arguments, overrides: &[String]) -> Result<Run, Failure> {
     let config = load(&source, overrides).map_err(Failure::input)?;
     let device = device::select(&config.device).map_err(Failure::input)?;
     // The folder comes last: --force must not empty it for a run that cannot start.
-    let mut trainer = Trainer::new(&config, &device).map_err(start_failure)?;
-    trainer.load_start().map_err(start_failure)?;
+    let mut trainer = Trainer::new(&config, &device)?;
+    trainer.load_start()?;
     if let (Some(out), Some(policy)) = (&arguments.out, trainer.start_file())
         && is_inside(&policy, out)
     {
@@ -100,8 +100,7 @@ fn start(arguments: &Arguments, overrides: &[String]) -> Result<Run, Failure> {
         Some(path) => RunFolder::create(path, arguments.force),
         None => default_folder(&source, config.seed),
     };
-    let run = Run::start_prepared(trainer, &device, folder.map_err(TrainError::from).map_err(start_failure)?)
-        .map_err(start_failure)?;
+    let run = Run::start_prepared(trainer, &device, folder.map_err(TrainError::from)?)?;
     announce(&device, &run);
     Ok(run)
 }
@@ -127,11 +126,10 @@ fn resume(path: &Path, overrides: &[String]) -> Result<Run, Failure> {
     check_resumable(overrides)?;
     let config = load(&Source::File(folder.config()), overrides).map_err(Failure::input)?;
     let device = device::select(&config.device).map_err(Failure::input)?;
-    let recorded = fs_err::read_to_string(folder.metrics()).map_or(0, |text| text.lines().skip(1).count());
-    let run = Run::resume(&config, &device, folder).map_err(start_failure)?;
+    let run = Run::resume(&config, &device, folder)?;
     announce(&device, &run);
     let iteration = run.trainer().progress().iteration;
-    match recorded.saturating_sub(iteration as usize) {
+    match run.made_again() {
         0 => tracing::info!("going on after iteration {iteration}"),
         again => tracing::info!(
             "going on after iteration {iteration}, the last that is saved; the {again} recorded after it are made again"
@@ -153,11 +151,6 @@ fn check_resumable(overrides: &[String]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What keeps a run from starting is wrong input, all but the system's refusals.
-fn start_failure(error: TrainError) -> Failure {
-    if error.is_input() { Failure::input(error) } else { Failure::run(error) }
-}
-
 /// Says which device computes and why, and how much memory the run takes at most.
 fn announce(device: &SelectedDevice, run: &Run) {
     tracing::info!("device: {}: {}", device.name, device.reason);
@@ -171,7 +164,7 @@ fn default_folder(source: &Source, seed: u64) -> Result<RunFolder, RunFolderErro
         // RUN/config.toml is named after the run.
         Source::File(path) if path.ends_with("config.toml") => {
             let run = path.parent().and_then(Path::file_name).unwrap_or("config".as_ref());
-            run.to_string_lossy().trim_end_matches(&format!("-seed{seed}")).to_owned()
+            without_seed(&run.to_string_lossy()).to_owned()
         }
         Source::File(path) => path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
     };
@@ -185,6 +178,15 @@ fn default_folder(source: &Source, seed: u64) -> Result<RunFolder, RunFolderErro
             }
             outcome => return outcome,
         }
+    }
+}
+
+/// The name of a run's folder without what [`default_folder`] added.
+fn without_seed(name: &str) -> &str {
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    match name.rsplit_once("-seed") {
+        Some((front, added)) if !front.is_empty() && added.split('-').take(3).all(is_number) => front,
+        _ => name,
     }
 }
 
@@ -236,5 +238,23 @@ fn report(summary: &Summary, folder: &RunFolder) {
         print_line(format_args!("go on with: rtpg train --resume {path}"));
     } else {
         print_line(format_args!("look at it with: rtpg evaluate {path}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_seed;
+
+    #[test]
+    fn names_of_runs_lose_their_seed_and_number() {
+        for (name, expected) in [
+            ("cartpole-seed0", "cartpole"),
+            ("half-cheetah-seed17-2", "half-cheetah"),
+            ("mine-seed", "mine-seed"),
+            ("mine-seedling", "mine-seedling"),
+            ("-seed3", "-seed3"),
+        ] {
+            assert_eq!(without_seed(name), expected);
+        }
     }
 }

@@ -25,7 +25,7 @@ const LOG_STDS: RangeInclusive<f64> = -34.5..=41.4;
 const LARGEST_SEED: u64 = i64::MAX as u64;
 
 /// The most worker threads: no machine has more use for them, and each costs memory.
-const MOST_THREADS: usize = 1024;
+pub const MOST_THREADS: usize = 1024;
 
 /// The exponents of a power mean that are accepted, in words.
 pub const EXPONENTS: &str = "0, or a number from -1000 to -0.001";

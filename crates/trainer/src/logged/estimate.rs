@@ -142,12 +142,12 @@ pub fn estimate(
 
     let (weights, log_second_moment, diagnostics) = match &options.weights {
         LoggedWeights::PowerMean { rule, divergence, exponent } => {
-            let log_second_moment = match (divergence, &data.gaussian) {
+            let log_second_moment = match (divergence, &data.behaviour) {
                 (DivergenceEstimator::Sample, _) => sample_log_second_moment(ratios.clone()),
-                (DivergenceEstimator::ClosedForm, Some(actions)) => {
+                (DivergenceEstimator::ClosedForm, DeviceBehaviour::Gaussian(actions)) => {
                     closed_form_log_second_moment(mean, on_device.log_std(), actions)
                 }
-                (DivergenceEstimator::ClosedForm, None) => {
+                (DivergenceEstimator::ClosedForm, DeviceBehaviour::LogProb(_)) => {
                     let what = "the closed-form divergence (or choose --divergence sample)";
                     return Err(LoggedError::NeedsMeans { what });
                 }
@@ -232,8 +232,14 @@ struct Data {
     flat_actions: Tensor<2>,
     rewards: Tensor<3>,
     mask: Tensor<3>,
-    gaussian: Option<LoggedActions>,
-    log_prob: Option<Tensor<2>>,
+    behaviour: DeviceBehaviour,
+}
+
+/// What is known of the policies that acted, as [`Behaviour`], on the device.
+enum DeviceBehaviour {
+    Gaussian(LoggedActions),
+    /// `[window, batch]`.
+    LogProb(Tensor<2>),
 }
 
 impl Data {
@@ -244,18 +250,15 @@ impl Data {
         let data = |values: &[f64], shape: &[usize]| TensorData::new(values.to_vec(), shape.to_vec());
         let actions = Tensor::<4>::from_data(data(&logged.actions, &steps_shape), device);
         let mask = step_mask(&logged.lengths, [window, batch, horizon], device);
-        let (gaussian, log_prob) = match &logged.behaviour {
-            Behaviour::Gaussian { mean, log_std } => {
-                let behaviour = LoggedActions {
-                    actions: actions.clone(),
-                    behaviour_mean: Tensor::from_data(data(mean, &steps_shape), device),
-                    behaviour_log_std: Tensor::from_data(data(log_std, &[window, action_size]), device),
-                    mask: mask.clone(),
-                };
-                (Some(behaviour), None)
-            }
+        let behaviour = match &logged.behaviour {
+            Behaviour::Gaussian { mean, log_std } => DeviceBehaviour::Gaussian(LoggedActions {
+                actions: actions.clone(),
+                behaviour_mean: Tensor::from_data(data(mean, &steps_shape), device),
+                behaviour_log_std: Tensor::from_data(data(log_std, &[window, action_size]), device),
+                mask: mask.clone(),
+            }),
             Behaviour::LogProb(values) => {
-                (None, Some(Tensor::from_data(data(values, &[window, batch]), device)))
+                DeviceBehaviour::LogProb(Tensor::from_data(data(values, &[window, batch]), device))
             }
         };
         Self {
@@ -265,8 +268,7 @@ impl Data {
             actions,
             rewards: Tensor::from_data(data(&logged.rewards, &[window, batch, horizon]), device),
             mask,
-            gaussian,
-            log_prob,
+            behaviour,
         }
     }
 
@@ -287,13 +289,14 @@ impl Data {
         log_std: Tensor<1>,
         log_prob_target: &Tensor<2>,
     ) -> (Tensor<2>, Tensor<2>) {
-        match (&self.gaussian, &self.log_prob) {
-            (Some(logged), _) => (
+        match &self.behaviour {
+            DeviceBehaviour::Gaussian(logged) => (
                 log_ratio(mean, log_std, logged),
                 self.log_prob(logged.behaviour_mean.clone(), logged.behaviour_log_std.clone()),
             ),
-            (None, Some(log_prob)) => (log_prob.clone() - log_prob_target.clone(), log_prob.clone()),
-            (None, None) => (log_prob_target.zeros_like(), log_prob_target.clone()),
+            DeviceBehaviour::LogProb(log_prob) => {
+                (log_prob.clone() - log_prob_target.clone(), log_prob.clone())
+            }
         }
     }
 
@@ -305,7 +308,7 @@ impl Data {
         ratios: Tensor<2>,
         device: &Device,
     ) -> Result<Tensor<3>, LoggedError> {
-        let Some(behaviour) = &self.gaussian else {
+        let DeviceBehaviour::Gaussian(behaviour) = &self.behaviour else {
             return Err(LoggedError::NeedsMeans { what: "the balance heuristic" });
         };
         if policies.len() != logged.window {

@@ -29,7 +29,7 @@ pub struct Bootstrap {
 }
 
 impl Default for Bootstrap {
-    /// Intervals of 95% from 10 000 replicates: chance moves their ends by less than a hundredth of their width.
+    /// Intervals of 95% from 10 000 replicates: chance moves their ends by about a hundredth of their width.
     fn default() -> Self {
         Self { replicates: 10_000, confidence: 0.95 }
     }

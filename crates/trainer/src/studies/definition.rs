@@ -235,7 +235,7 @@ fn built_in_table(name: &str) -> Result<Table, StudyError> {
 }
 
 /// The most runs (or repetitions) of each algorithm: each has its place in memory, and in every replicate of a bootstrap.
-const MOST_RUNS: u32 = 10_000;
+pub const MOST_RUNS: u32 = 10_000;
 
 /// The most bytes of a label.
 const LONGEST_LABEL: usize = 100;

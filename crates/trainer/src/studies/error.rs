@@ -122,7 +122,7 @@ pub enum StudyError {
     },
     /// A run in a process of its own failed.
     #[error("{run}: {reason}")]
-    Apart {
+    Isolated {
         /// The run.
         run: String,
         /// What the process says, or how it ended.
@@ -196,7 +196,7 @@ impl StudyError {
                         | TrainError::Folder(RunFolderError::Lock(_) | RunFolderError::Link { .. })
                 )
             }
-            Self::Apart { input, .. } => *input,
+            Self::Isolated { input, .. } => *input,
             Self::Io(error) => !is_exhausted(error),
             Self::Unknown { .. }
             | Self::Config(_)

@@ -5,14 +5,17 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use environments::registry;
+
 use super::folder::State;
-use super::{Plan, PlannedRun, StudyError, StudyFolder, apart};
+use super::{Plan, PlannedRun, StudyError, StudyFolder, isolated};
 use crate::device::{self, SelectedDevice};
+use crate::memory::{self, format_bytes};
 use crate::metrics::MetricsRow;
 use crate::panics;
 use crate::run::{Ending, Run};
 use crate::run_folder::RunFolder;
-use crate::training::TrainError;
+use crate::training::{TrainError, memory_need};
 use crate::warnings::Flag;
 
 /// How the runs went.
@@ -83,6 +86,8 @@ pub fn execute(
     }
     let Some(first) = pending.first() else { return Ok(execution) };
     let device = device::select(&first.config.device)?;
+    let count = workers.count.clamp(1, pending.len());
+    let count = at_a_time(&pending, count, workers.program.is_some(), &device, observe);
 
     let next = AtomicUsize::new(0);
     let (made, failure) = (AtomicUsize::new(0), Mutex::new(None));
@@ -93,7 +98,7 @@ pub fn execute(
                 return;
             }
             let outcome = panics::catch(|| match &workers.program {
-                Some(program) => apart::make(program, run, folder, &device, stop, observe),
+                Some(program) => isolated::make(program, run, folder, &device, stop, &told, observe),
                 None => make(run, folder, &device, stop, &told, observe),
             });
             match outcome.unwrap_or_else(|message| Err(panicked(run, message))) {
@@ -113,7 +118,7 @@ pub fn execute(
         }
     };
     std::thread::scope(|scope| {
-        for _ in 0..workers.count.clamp(1, pending.len()) {
+        for _ in 0..count {
             scope.spawn(work);
         }
     });
@@ -125,12 +130,52 @@ pub fn execute(
     }
 }
 
+/// How many of `wanted` runs memory has room for at the same time, whichever they are, but one at least: what one alone needs
+/// is checked when it starts.
+fn at_a_time(
+    pending: &[&PlannedRun],
+    wanted: usize,
+    isolated: bool,
+    device: &SelectedDevice,
+    observe: &(dyn Fn(Event<'_>) + Sync),
+) -> usize {
+    let Some(available) = memory::available() else { return wanted };
+    let need = |run: &&PlannedRun| {
+        // A run in an environment that is not there ends when it starts.
+        let Ok(entry) = registry::find(&run.config.environment.name) else { return 0.0 };
+        let need = memory_need(&run.config, entry, device, run.config.threads);
+        if isolated { need.total() } else { need.beside_the_program() }
+    };
+    let mut needs: Vec<_> = pending.iter().map(need).collect();
+    needs.sort_by(|one, other| other.total_cmp(one));
+    let count = room_for(&needs, wanted, available);
+    if count < wanted {
+        let together = format_bytes(needs[..wanted].iter().sum());
+        observe(Event::Notice(&format!(
+            "{count} of {wanted} runs are made at the same time: all need up to {together} of memory together, but {} are \
+             available",
+            format_bytes(available)
+        )));
+    }
+    count
+}
+
+/// How many of the largest needs, which come first, `available` has room for: at most `wanted`, at least 1.
+fn room_for(needs: &[f64], wanted: usize, available: f64) -> usize {
+    let mut left = available;
+    let fitting = needs.iter().take(wanted).take_while(|need| {
+        left -= **need;
+        left >= 0.0
+    });
+    fitting.count().max(1)
+}
+
 fn panicked(planned: &PlannedRun, message: String) -> StudyError {
     StudyError::Panicked { run: planned.name.clone(), message }
 }
 
 /// Tells of each kind of trouble once in a study; every run's own metrics have the rest.
-fn warn(
+pub(super) fn warn(
     planned: &PlannedRun,
     row: &MetricsRow,
     told: &Mutex<BTreeSet<String>>,
@@ -211,4 +256,18 @@ fn make(
         Err(error) => return Err(failed(error)),
     }
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::room_for;
+
+    #[test]
+    fn as_many_runs_at_a_time_as_memory_holds() {
+        let needs = [4.0, 3.0, 3.0, 1.0];
+        for (wanted, available, count) in [(4, 11.0, 4), (4, 10.9, 3), (2, 11.0, 2), (3, 6.9, 1), (3, 1.0, 1)]
+        {
+            assert_eq!(room_for(&needs, wanted, available), count, "{wanted} in {available}");
+        }
+    }
 }

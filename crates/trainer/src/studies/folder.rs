@@ -12,6 +12,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -85,7 +86,7 @@ impl StudyFolder {
         let file = folder.file("study.toml");
         let table = |definition: &Definition| Table::try_from(definition).unwrap_or_default();
         if file.is_file() {
-            let found = read(&file).map_err(|_| StudyError::Foreign { path: path.to_owned() })?;
+            let found = read(&file)?;
             let differences = differences(&found, &table(definition));
             if !differences.is_empty() {
                 let difference = differences.join(", ");
@@ -176,48 +177,33 @@ impl StudyFolder {
         if path.is_symlink() {
             return State::Damaged("it is a symbolic link, which is not followed".to_owned());
         }
-        let completion = path.join("complete.json");
-        if completion.is_symlink() {
+        let file = path.join("complete.json");
+        if file.is_symlink() {
             return State::Damaged("complete.json is a symbolic link, which is not followed".to_owned());
         }
-        if !completion.exists() {
-            let begun = match RunFolder::open(&path) {
-                Ok(folder) => folder.has_checkpoint(),
-                Err(error @ RunFolderError::Link { .. }) => {
-                    let source = Box::new(TrainError::from(error));
-                    return State::Closed(StudyError::Run { run: run.name.clone(), source });
-                }
-                Err(_) => false,
-            };
-            return match (begun, path.exists()) {
-                (true, _) => State::Begun,
-                (false, true) => State::Damaged("there is neither a result nor a checkpoint".to_owned()),
-                (false, false) => State::Absent,
-            };
-        }
-        for file in [&completion, &path.join("metrics.csv")] {
-            if let Err(error) = fs_err::File::open(file)
-                && error.kind() == std::io::ErrorKind::PermissionDenied
-            {
-                return State::Closed(error.into());
-            }
-        }
-        let read = || -> Result<State, String> {
-            let bytes = read_regular(&completion, LARGEST_COMPLETION).map_err(|error| error.to_string())?;
+        let completion = match read_regular(&file, LARGEST_COMPLETION) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::NotFound => return unfinished(run, &path),
+            Err(error) => return unreadable(error),
+        };
+        let metrics = path.join("metrics.csv");
+        let written = match read_regular(&metrics, u64::MAX) {
+            Ok(bytes) => bytes,
+            Err(error) => return unreadable(error),
+        };
+        let compare = || -> Result<State, String> {
             let completion: Completion =
-                serde_json::from_slice(&bytes).map_err(|error| format!("complete.json: {error}"))?;
-            let metrics =
-                read_regular(&path.join("metrics.csv"), u64::MAX).map_err(|error| error.to_string())?;
-            if sha256(&metrics) != completion.metrics {
+                serde_json::from_slice(&completion).map_err(|error| format!("complete.json: {error}"))?;
+            if sha256(&written) != completion.metrics {
                 return Err("metrics.csv is not what the run wrote".to_owned());
             }
             if completion.configuration != run.hash {
                 return Err("complete.json belongs to another configuration".to_owned());
             }
-            let rows = metrics::read(&path.join("metrics.csv")).map_err(|error| error.to_string())?;
+            let rows = metrics::rows_of(&metrics, &written).map_err(|error| error.to_string())?;
             Ok(State::Done(rows, completion))
         };
-        read().unwrap_or_else(State::Damaged)
+        compare().unwrap_or_else(State::Damaged)
     }
 
     /// Marks a run as done.
@@ -247,6 +233,33 @@ impl StudyFolder {
         fs_err::remove_dir_all(path)?;
         drop(lock);
         Ok(())
+    }
+}
+
+/// What is there of a run that is not marked as done.
+fn unfinished(run: &PlannedRun, path: &Path) -> State {
+    let begun = match RunFolder::open(path) {
+        Ok(folder) => folder.has_checkpoint(),
+        Err(RunFolderError::NotARun { .. }) => Ok(false),
+        Err(error) => {
+            let source = Box::new(TrainError::from(error));
+            return State::Closed(StudyError::Run { run: run.name.clone(), source });
+        }
+    };
+    match begun.and_then(|begun| Ok((begun, path.try_exists()?))) {
+        Ok((true, _)) => State::Begun,
+        Ok((false, true)) => State::Damaged("there is neither a result nor a checkpoint".to_owned()),
+        Ok((false, false)) => State::Absent,
+        Err(error) => State::Closed(error.into()),
+    }
+}
+
+/// What a file of a finished run is that cannot be read: damaged when it is missing or no file of its kind; else there may be
+/// nothing wrong with it, such as on a disk that does not answer.
+fn unreadable(error: std::io::Error) -> State {
+    match error.kind() {
+        ErrorKind::NotFound | ErrorKind::InvalidInput => State::Damaged(error.to_string()),
+        _ => State::Closed(error.into()),
     }
 }
 

@@ -3,6 +3,7 @@
 use environments::mujoco;
 use serde::Serialize;
 
+use super::plan::configuration;
 use super::{Plan, StudyError, StudyFolder};
 
 /// Version of Burn that the workspace asks for.
@@ -33,7 +34,8 @@ struct Versions {
 /// # Errors
 /// What the file system refuses.
 pub fn write(folder: &StudyFolder, plan: &Plan) -> Result<(), StudyError> {
-    let mut command: Vec<String> = std::env::args().collect();
+    let mut command: Vec<String> =
+        std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
     if let Some(program) = command.first_mut() {
         "rtpg".clone_into(program);
     }
@@ -52,10 +54,14 @@ pub fn write(folder: &StudyFolder, plan: &Plan) -> Result<(), StudyError> {
 
 /// The version of MuJoCo in use; `None` where no environment needs it, or where there is none, which the runs will tell.
 fn mujoco_version(plan: &Plan) -> Option<String> {
-    let named = plan.definition.environments.iter().map(String::as_str);
-    let resolved = plan.runs.iter().map(|run| run.config.environment.name.as_str());
-    let simulated = |name: &str| mujoco::DEFINITIONS.iter().any(|definition| definition.name() == name);
-    if !named.chain(resolved).any(simulated) {
+    let definition = &plan.definition;
+    let names = plan.runs.iter().map(|run| run.config.environment.name.clone());
+    // A gradient study has no runs.
+    let frozen = (0..definition.environments.len())
+        .filter_map(|index| configuration(&plan.name, definition, index, None, definition.seed, 1).ok())
+        .map(|config| config.environment.name);
+    let simulated = |name: String| mujoco::DEFINITIONS.iter().any(|definition| definition.name() == name);
+    if !names.chain(frozen).any(simulated) {
         return None;
     }
     Some(mujoco::library_info().ok()?.version.to_string())

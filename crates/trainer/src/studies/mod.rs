@@ -8,21 +8,23 @@
 //! Studies of the kind `gradient` train nothing: they freeze a sequence of parameters and measure bias, variance and
 //! mean squared error of gradient estimates ([`gradient`]).
 
-mod apart;
 mod definition;
 mod error;
 mod execution;
 mod folder;
 pub mod gradient;
+mod isolated;
 pub mod manifest;
 mod plan;
 pub mod report;
 
-pub use apart::interrupt_runs;
-pub use definition::{BuiltIn, Definition, Entry, Frozen, Horizontal, Interval, Kind, built_in, load};
+pub use definition::{
+    BuiltIn, Definition, Entry, Frozen, Horizontal, Interval, Kind, MOST_RUNS, built_in, load,
+};
 pub use error::StudyError;
 pub use execution::{Event, Execution, Workers, execute};
 pub use folder::{Completion, StudyFolder};
+pub use isolated::interrupt_runs;
 pub use plan::{Plan, PlannedRun};
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use policy_nets::tensor_file::TensorFileError;
 
 use super::MOST_DROPPED_IN_A_ROW;
 use crate::checkpoint::CheckpointError;
+use crate::figures::FigureError;
 use crate::finite::{BadNumber, Quantity};
 use crate::folder_lock::LockError;
 use crate::memory::{MemoryNeed, format_bytes};
@@ -147,7 +148,7 @@ pub enum TrainError {
     Folder(#[from] RunFolderError),
     /// A figure was not drawn.
     #[error(transparent)]
-    Figure(#[from] crate::figures::FigureError),
+    Figure(#[from] FigureError),
     /// The file system refused; the message names the path.
     #[error(transparent)]
     Io(#[from] std::io::Error),
@@ -171,7 +172,8 @@ impl TrainError {
             Self::Io(error)
             | Self::Folder(RunFolderError::Io(error) | RunFolderError::Lock(LockError::Io(error)))
             | Self::Metrics(MetricsError::Io(error))
-            | Self::Checkpoint(CheckpointError::File(TensorFileError::Io(error))) => !is_exhausted(error),
+            | Self::Checkpoint(CheckpointError::File(TensorFileError::Io(error)))
+            | Self::Figure(FigureError::Write { source: error, .. }) => !is_exhausted(error),
             _ => true,
         }
     }

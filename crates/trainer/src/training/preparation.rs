@@ -53,20 +53,29 @@ pub(super) fn device_roll_out(
     roll_out.inspect_err(|reason| tracing::info!("trajectories are rolled out on the host: {reason}")).ok()
 }
 
-/// What a run needs; one that the host's memory cannot hold is refused. A GPU's own memory is not looked at.
-pub(crate) fn check_memory(
+/// Sizes of a run's largest batch.
+pub(crate) fn batch_shape(config: &Config, entry: &Entry) -> BatchShape {
+    BatchShape {
+        trajectories: config.algorithm.batch_size(),
+        horizon: config.environment.horizon.unwrap_or(entry.horizon),
+        observation_size: entry.observation_size,
+        action_size: entry.action_size,
+    }
+}
+
+/// What a run needs of memory.
+pub(crate) fn memory_need(
     config: &Config,
-    shape: BatchShape,
-    architecture: &Architecture,
-    environment: &str,
+    entry: &Entry,
     device: &SelectedDevice,
     threads: usize,
-) -> Result<MemoryNeed, TrainError> {
+) -> MemoryNeed {
     let fused = algorithms::may_use_kernels(config, device);
-    let window = config.algorithm.window();
+    let (shape, window) = (batch_shape(config, entry), config.algorithm.window());
+    let architecture = &config.policy.architecture(entry.observation_size, entry.action_size);
     let episodes = if config.evaluation.interval > 0 { config.evaluation.episodes } else { 0 };
     let all = [shape.trajectories, episodes, window.saturating_mul(shape.trajectories)];
-    let mut need = MemoryNeed::new(shape, window, episodes, architecture, fused, environment).with_threads(
+    let mut need = MemoryNeed::new(shape, window, episodes, architecture, fused, entry.name).with_threads(
         threads,
         all,
         architecture,
@@ -84,6 +93,18 @@ pub(crate) fn check_memory(
     if !device.is_host() && !device.is_software {
         need = need.on_device();
     }
+    need
+}
+
+/// What a run needs; one that the host's memory cannot hold is refused. A GPU's own memory is not looked at.
+pub(crate) fn check_memory(
+    config: &Config,
+    entry: &Entry,
+    device: &SelectedDevice,
+    threads: usize,
+) -> Result<MemoryNeed, TrainError> {
+    let need = memory_need(config, entry, device, threads);
+    let (shape, window) = (batch_shape(config, entry), config.algorithm.window());
     check_buffers(shape, window, device)?;
     match available() {
         Some(available) if need.total() > available => Err(TrainError::Memory {

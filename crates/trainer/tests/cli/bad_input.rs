@@ -172,6 +172,9 @@ fn folders() {
             ("train lqr --out results --force", &["results is not the folder of a run"]),
             ("train run", &["run is a folder", "--resume run", "run/config.toml"]),
             ("train --set preset=lqr", &["key `preset`: is what a file is laid over"]),
+            ("train lqr --out new --set algorithm.name=GPOMDP", &["`GPOMDP`", "did you mean `gpomdp`?"]),
+            ("evaluate run --stochastic --gif x.gif --trajectories ./x.gif", &["name two files"]),
+            ("evaluate run --gif x.png", &["--gif x.png: expected a name that ends in .gif"]),
             ("evaluate run --gif absent/x.gif", &["--gif absent/x.gif: there is no such folder"]),
             ("train lqr --out file", &["file"]),
             ("train lqr --out file/below", &["file/below"]),
@@ -220,6 +223,20 @@ fn what_does_not_fit_into_memory() {
                   --set environment.horizon=1";
     let error = session.refused(&format!("train --out run --set {matrix}"));
     assert!(error.contains("the run needs at most about "), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
+fn arguments_that_are_no_text() {
+    use std::os::unix::ffi::OsStrExt;
+    let session = Session::new();
+    let bytes = std::ffi::OsStr::from_bytes(b"r\xff");
+    let output = session.command("").arg(bytes).output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), error.lines().count()), (Some(2), 1), "{error}");
+    let study = "study cartpole-baselines --runs 1 --only GPOMDP --set budget=200 --out";
+    let output = session.command(study).arg(bytes).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
 }
 
 /// Keys of any depth, numbers of any length: refused, whatever a shell lets through.

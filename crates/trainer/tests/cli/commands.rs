@@ -2,6 +2,10 @@
 
 use std::process::Stdio;
 
+use environments::registry;
+use trainer::config::{AlgorithmConfig, presets};
+use trainer::studies::built_in;
+
 use crate::session::Session;
 use crate::tensors;
 
@@ -57,11 +61,17 @@ fn plot_draws_again_what_the_run_drew() {
 fn lists_name_everything() {
     let session = Session::new();
     let list = session.succeed("list");
-    for name in ["cartpole", "pendulum", "mountain-car", "lqr", "rt-pg", "gpomdp", "reinforce", "miw", "bh"] {
-        assert!(
-            list.lines().any(|line| line.trim_start().starts_with(&format!("{name} "))),
-            "{name}: {list}"
-        );
+    let names = presets()
+        .iter()
+        .map(|preset| preset.name.to_owned())
+        .chain(built_in().iter().map(|study| study.name.to_owned()))
+        .chain(registry::names().map(str::to_owned))
+        .chain(AlgorithmConfig::all().into_iter().map(|algorithm| algorithm.name().to_owned()));
+    for name in names.chain(["cartpole", "swimmer", "gpomdp", "storm-pg"].map(str::to_owned)) {
+        let is_listed = list
+            .lines()
+            .any(|line| line.strip_prefix("  ").is_some_and(|line| line.starts_with(&format!("{name} "))));
+        assert!(is_listed, "{name}: {list}");
     }
     let devices = session.succeed("devices");
     assert!(devices.starts_with("backends in this program: "), "{devices}");
@@ -93,6 +103,13 @@ fn runs_without_a_name_take_the_next_free_folder() {
     }
 }
 
+/// A pipe that nobody reads any more.
+fn closed_pipe() -> Stdio {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    writer.into()
+}
+
 /// Whoever reads standard output may stop at any time.
 #[test]
 fn a_closed_standard_output_is_no_error() {
@@ -109,10 +126,7 @@ fn a_closed_standard_output_is_no_error() {
         "plot run",
         "train --resume run --set iterations=4",
     ] {
-        let mut child =
-            session.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        drop(child.stdout.take());
-        let output = child.wait_with_output().unwrap();
+        let output = session.command(arguments).stdout(closed_pipe()).output().unwrap();
         let error = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.success() && !error.contains("panicked"), "rtpg {arguments}: {error}");
     }
@@ -123,19 +137,11 @@ fn a_closed_standard_output_is_no_error() {
 fn a_closed_standard_error_does_not_end_a_run() {
     let session = Session::new();
     let options = "lqr --device cpu --out run --set iterations=4 --set environment.horizon=5";
-    let mut child = session
-        .command(&format!("train {options}"))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    drop(child.stderr.take());
-    let output = child.wait_with_output().unwrap();
+    let output = session.command(&format!("train {options}")).stderr(closed_pipe()).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     assert_eq!(session.metrics("run").len(), 4);
-    let mut child = session.command("train absent").stderr(Stdio::piped()).spawn().unwrap();
-    drop(child.stderr.take());
-    assert_eq!(child.wait().unwrap().code(), Some(2));
+    let status = session.command("train absent").stderr(closed_pipe()).status().unwrap();
+    assert_eq!(status.code(), Some(2));
 }
 
 #[cfg(target_os = "linux")]
@@ -182,15 +188,28 @@ fn a_filter_that_is_none_is_refused() {
 }
 
 #[test]
+fn messages_have_colours_where_they_are_wanted() {
+    let session = Session::new();
+    let colours = |name: &str, value: &str| {
+        let mut command = session.command("train lqr --set iterations=1 --out run --force");
+        let output = command.env_remove("NO_COLOR").env(name, value).output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stderr).unwrap().contains('\u{1b}')
+    };
+    assert!(colours("CLICOLOR_FORCE", "1"));
+    assert!(!colours("CLICOLOR_FORCE", "0"), "standard error is no terminal");
+}
+
+#[test]
 fn files_of_another_kind_are_not_drawn_over() {
     let session = Session::new();
     session.run_lqr("run", "");
     let error = session.refused("evaluate run/policy.safetensors --environment lqr --last");
     assert!(error.contains("--last goes with the folder of a run"), "{error}");
-    let config = std::fs::read(session.path("run/config.toml")).unwrap();
-    let error = session.refused("evaluate run --episodes 1 --gif run/config.toml");
+    std::fs::write(session.path("run/policy.gif"), "mine").unwrap();
+    let error = session.refused("evaluate run --episodes 1 --gif run/policy.gif");
     assert!(error.contains("no GIF"), "{error}");
-    assert_eq!(std::fs::read(session.path("run/config.toml")).unwrap(), config);
+    assert_eq!(std::fs::read(session.path("run/policy.gif")).unwrap(), b"mine");
     for _ in 0..2 {
         session.succeed("evaluate run --episodes 1 --gif first.gif");
     }

@@ -5,6 +5,7 @@
 
 use integration_tests::oracle::{
     Answer, Baseline, Coefficients, Problem, Settings, Weighting, answer, effective_sample_size, log_density,
+    log_ratio,
 };
 use integration_tests::problems::{DeviationShift, Recipe};
 
@@ -95,10 +96,8 @@ fn assert_agrees(problem: &Problem, settings: &Settings, only_log_prob: bool) {
     let session = Session::new();
     session.write("policy.safetensors", tensors::policy_file(&problem.target));
     let mut logged = tensors::trajectories(problem);
-    let log_prob = problem.map(|batch, steps| {
-        let expected = answer_log_ratio(problem, batch, steps);
-        expected + log_density(&problem.target, steps)
-    });
+    let log_prob =
+        problem.map(|batch, steps| log_ratio(problem, batch, steps) + log_density(&problem.target, steps));
     if only_log_prob {
         logged.remove("behaviour_mean");
         logged.remove("behaviour_log_std");
@@ -125,14 +124,6 @@ fn assert_agrees(problem: &Problem, settings: &Settings, only_log_prob: bool) {
     assert!(printed.contains(&format!("effective sample size      {effective:.2} of")), "{printed}");
 }
 
-fn answer_log_ratio(
-    problem: &Problem,
-    batch: &integration_tests::oracle::Batch,
-    steps: &[integration_tests::oracle::Step],
-) -> f64 {
-    integration_tests::oracle::log_ratio(problem, batch, steps)
-}
-
 fn assert_tensors(
     problem: &Problem,
     settings: &Settings,
@@ -140,6 +131,7 @@ fn assert_tensors(
     read: &dyn Fn(&str) -> Vec<f64>,
 ) {
     let logarithms = |found: Vec<f64>, expected: &[f64], what: &str| {
+        assert_eq!(found.len(), expected.len(), "{what}");
         for (found, expected) in found.iter().zip(expected) {
             let infinite = *expected == f64::INFINITY && *found >= 1e29;
             let error = (found - expected).abs();

@@ -1,10 +1,12 @@
 //! Runs that are stopped or killed go on as if nothing had happened.
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::session::Session;
+use nix::sys::signal::Signal;
+
+use crate::session::{Session, signal};
 
 /// Several groups of environments (batch 40), so that threads have something to divide; each iteration takes a while.
 const LONG: &str = "pendulum --device cpu --set iterations=30 --set algorithm.window=3 --set checkpoint.iterations=3 \
@@ -62,11 +64,6 @@ fn wait_for(child: &mut Child, holds: impl Fn() -> bool) {
     }
 }
 
-fn signal(child: &Child, name: &str) {
-    let status = Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
-    assert!(status.success());
-}
-
 #[test]
 fn the_number_of_threads_changes_nothing() {
     let session = Session::new();
@@ -91,7 +88,7 @@ fn an_interrupted_run_is_complete_and_goes_on() {
         session.succeed(&format!("train {options} --out whole"));
         let mut child = start(&session, &format!("train {options} --out run"));
         wait_for_rows(&session, "run", 4, &mut child);
-        signal(&child, "-INT");
+        signal(&child, Signal::SIGINT);
         assert_eq!(child.wait().unwrap().code(), Some(130));
         assert_complete(&session.path("run"));
         let summary = std::fs::read_to_string(session.path("run/summary.json")).unwrap();
@@ -158,7 +155,7 @@ fn a_killed_run_goes_on_as_if_it_had_not_been() {
             Some(rows) => wait_for_rows(&session, "run", rows, &mut child),
             None => wait_for(&mut child, || session.path("run/config.toml").exists()),
         }
-        signal(&child, "-KILL");
+        child.kill().unwrap();
         assert_eq!(child.wait().unwrap().code(), None);
         arguments = "train --resume run".to_owned();
     }

@@ -6,6 +6,7 @@ mod bad_input;
 mod commands;
 mod damaged_files;
 mod estimate;
+#[cfg(unix)]
 mod interruptions;
 mod kills;
 mod recovery;

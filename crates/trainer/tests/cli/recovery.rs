@@ -4,9 +4,13 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+#[cfg(target_os = "linux")]
+use nix::sys::signal::Signal;
 use policy_nets::PolicyState;
 
 use crate::session::Session;
+#[cfg(target_os = "linux")]
+use crate::session::signal;
 
 const STATE: &str = "run/checkpoint/state.safetensors";
 const PREVIOUS: &str = "run/checkpoint/previous.safetensors";
@@ -134,15 +138,14 @@ fn changed_metrics_are_told_and_kept() {
     assert_eq!(warnings(&session.run("train --resume run --set iterations=6")), Vec::<String>::new());
 }
 
-/// A run that takes its time, and the file in which its process is named.
-fn long_run(session: &Session) -> Child {
-    let options = "--set iterations=1000000 --set evaluation.interval=0 --set checkpoint.iterations=10";
-    let mut child = session
-        .command(&format!("train lqr --device cpu --out run {options}"))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+/// Arguments of a run that takes its time.
+const LONG: &str = "train lqr --device cpu --out run --set iterations=1000000 --set evaluation.interval=0 \
+                    --set checkpoint.iterations=10";
+
+/// Starts a run that takes its time, and waits for its second checkpoint.
+fn start_long(session: &Session, command: &mut Command) -> Child {
+    let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = quiet.spawn().unwrap();
     let begin = Instant::now();
     while !session.path(PREVIOUS).exists() {
         assert!(child.try_wait().unwrap().is_none(), "the run ended too early");
@@ -152,44 +155,31 @@ fn long_run(session: &Session) -> Child {
     child
 }
 
+fn long_run(session: &Session) -> Child {
+    start_long(session, &mut session.command(LONG))
+}
+
 /// A run ends with its state saved when the terminal is closed, and goes on when it was started by `nohup`.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_hangup_ends_a_run_unless_it_is_ignored() {
     let session = Session::new();
-    let signal = |child: &Child, name: &str| {
-        let kill = Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
-        assert!(kill.success());
-    };
     let mut child = long_run(&session);
-    signal(&child, "-HUP");
+    signal(&child, Signal::SIGHUP);
     assert_eq!(child.wait().unwrap().code(), Some(130));
     let made = session.metrics("run").len();
     let output = session.run("train --resume run --set iterations=1");
     assert!(String::from_utf8(output.stderr).unwrap().contains(&format!("has made {made} already")));
 
     std::fs::remove_dir_all(session.path("run")).unwrap();
-    let options = "--set iterations=1000000 --set evaluation.interval=0 --set checkpoint.iterations=10";
-    let mut words = vec!["train", "lqr", "--device", "cpu", "--out", "run"];
-    words.extend(options.split(' '));
-    let program = session.command("").get_program().to_owned();
-    let mut child = Command::new("nohup")
-        .arg(program)
-        .args(words)
-        .current_dir(session.path(""))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    while !session.path(PREVIOUS).exists() {
-        assert!(child.try_wait().unwrap().is_none(), "the run ended too early");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    signal(&child, "-HUP");
+    let command = session.command(LONG);
+    let mut through = Command::new("nohup");
+    through.arg(command.get_program()).args(command.get_args()).current_dir(session.path(""));
+    let mut child = start_long(&session, &mut through);
+    signal(&child, Signal::SIGHUP);
     std::thread::sleep(Duration::from_millis(300));
     assert!(child.try_wait().unwrap().is_none(), "nohup does not help");
-    signal(&child, "-TERM");
+    signal(&child, Signal::SIGTERM);
     assert_eq!(child.wait().unwrap().code(), Some(130));
 }
 
@@ -210,7 +200,8 @@ fn a_folder_has_one_writer_at_a_time() {
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(session.path("run/run.lock").exists());
-    session.succeed("train --resume run --set iterations=2000");
+    let made = session.metrics("run").len();
+    session.succeed(&format!("train --resume run --set iterations={}", made + 10));
     assert!(!session.path("run/run.lock").exists());
 }
 
@@ -247,8 +238,15 @@ fn folders_that_cannot_be_written_are_refused() {
         let error = session.refused(&format!("train lqr --out {folder}"));
         assert!(error.contains(folder), "{error}");
     }
-    // Permissions bind everybody but the administrator.
     session.run_lqr("run", "");
+    let error = session.refused("evaluate run --gif /proc/first.gif");
+    assert!(error.contains("--gif /proc/first.gif: nothing can be written there: "), "{error}");
+    let curve = session.path("run/learning_curve.svg");
+    std::fs::remove_file(&curve).unwrap();
+    std::fs::create_dir(&curve).unwrap();
+    let error = session.refused("plot run");
+    assert!(error.contains("cannot write figure run/learning_curve.svg: "), "{error}");
+    // Permissions bind everybody but the administrator.
     let mode = |mode: u32| {
         use std::os::unix::fs::PermissionsExt;
         let permissions = std::fs::Permissions::from_mode(mode);

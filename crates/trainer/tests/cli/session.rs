@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
 
 use tempfile::TempDir;
 
@@ -98,6 +98,13 @@ impl Session {
         collect(self.folder.path(), &mut files);
         files
     }
+}
+
+/// Sends a signal to a command.
+#[cfg(unix)]
+pub(crate) fn signal(child: &Child, signal: nix::sys::signal::Signal) {
+    let process = nix::unistd::Pid::from_raw(child.id().try_into().unwrap());
+    nix::sys::signal::kill(process, signal).unwrap();
 }
 
 fn names(files: &BTreeMap<PathBuf, Option<Vec<u8>>>) -> Vec<&PathBuf> {

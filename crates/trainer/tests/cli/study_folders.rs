@@ -61,7 +61,7 @@ fn wrong_studies_are_refused_and_finished_runs_stay() {
         ("study small.toml --out foreign", vec!["foreign is not empty and not the folder of a study"]),
         ("study small.toml --out small.toml", vec!["small.toml"]),
         ("study small.toml --out study --set budgt=3", vec!["--set: unknown key `budgt`", "`budget`?"]),
-        ("study small.toml --out study --runs 0", vec!["key `runs` is 0, expected at least 1"]),
+        ("study small.toml --out study --runs 0", vec!["'--runs <R>': 0 is not in 1..=10000"]),
         ("study small.toml --out study --jobs 0", vec!["--jobs"]),
     ] {
         let error = session.refused(arguments);
@@ -127,8 +127,10 @@ fn signs_of_trouble_are_told_once_in_a_study() {
             .replace("window = 2", "window = 2\ncorrection_scale = 1e9")
             .replace("budget = 60", "budget = 100"),
     );
-    let output = session.run("study capped.toml --out study");
-    assert!(output.status.success(), "{output:?}");
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(told.matches("every lambda is at its cap").count(), 1, "{told}");
+    for (out, isolated) in [("together", false), ("apart", true)] {
+        let output = session.run(&format!("study capped.toml --out {out} --set isolated={isolated}"));
+        assert!(output.status.success(), "{output:?}");
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(told.matches("every lambda is at its cap").count(), 1, "{out}: {told}");
+    }
 }

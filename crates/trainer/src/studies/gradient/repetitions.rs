@@ -28,11 +28,11 @@ pub(super) struct Task {
     pub(super) first_seed: u32,
     /// Trajectories of each.
     pub(super) trajectories: usize,
-    kept: Mutex<Kept>,
+    pub(super) kept: Mutex<Kept>,
 }
 
 /// Estimates that are there.
-struct Kept {
+pub(super) struct Kept {
     file: RowFile,
     /// Those of the first repetitions.
     rows: Vec<Vec<f64>>,
@@ -45,18 +45,6 @@ struct Kept {
 }
 
 impl Task {
-    /// A task of which `rows` are there in `file`.
-    pub(super) fn new(
-        (name, config): (String, Config),
-        (length, trajectories): (usize, usize),
-        (first_seed, count): (u32, u32),
-        (file, rows): (RowFile, Vec<Vec<f64>>),
-    ) -> Self {
-        let (saved, saved_at) = (rows.len(), Instant::now());
-        let kept = Mutex::new(Kept { file, rows, ahead: BTreeMap::new(), saved, saved_at });
-        Self { name, config, length, count, first_seed, trajectories, kept }
-    }
-
     /// Repetitions that are there, of those that are asked for.
     pub(super) fn found(&self) -> u32 {
         self.count.min(lock(&self.kept).rows.len() as u32)
@@ -91,6 +79,11 @@ impl Task {
 }
 
 impl Kept {
+    /// The first estimates, `rows`, as they stand in `file`.
+    pub(super) fn new(file: RowFile, rows: Vec<Vec<f64>>) -> Self {
+        Self { saved: rows.len(), file, rows, ahead: BTreeMap::new(), saved_at: Instant::now() }
+    }
+
     fn save(&mut self) -> Result<(), StudyError> {
         if self.saved < self.rows.len() {
             self.file.write(&self.rows)?;
@@ -176,12 +169,17 @@ mod tests {
         (StudyFolder::open(path, &definition).unwrap(), config)
     }
 
+    fn task(name: &str, config: Config, count: u32, file: RowFile) -> Task {
+        let kept = Mutex::new(Kept::new(file, vec![]));
+        Task { name: name.to_owned(), config, length: 1, count, first_seed: 0, trajectories: 5, kept }
+    }
+
     #[test]
     fn an_estimate_that_is_not_finite_is_named() {
         let scratch = tempfile::tempdir().unwrap();
         let (folder, config) = study(scratch.path());
         let file = || RowFile::new(&folder, "label", "lqr", "key");
-        let task = Task::new(("RT-PG on lqr".to_owned(), config), (2, 5), (0, 9), (file(), vec![]));
+        let task = task("RT-PG on lqr", config, 9, file());
         let estimator = || |_: &Task, number: u32| Ok(vec![1.0, if number == 3 { f64::NAN } else { 2.0 }]);
         let error = take(&[task], 1, estimator, &AtomicBool::new(false), &|_| ()).unwrap_err();
         let expected =
@@ -196,7 +194,7 @@ mod tests {
         let (folder, config) = study(scratch.path());
         let file = || RowFile::new(&folder, "label", "lqr", "key");
         let written = || file().read(1, &|event| panic!("{event:?}")).unwrap();
-        let task = Task::new(("task".to_owned(), config), (1, 5), (0, 100), (file(), vec![]));
+        let task = task("task", config, 100, file());
         let row = |number: u32| vec![f64::from(number)];
         for number in [0, 2, 3] {
             task.keep(number, row(number)).unwrap();

@@ -1,13 +1,14 @@
 //! Gradient estimates at frozen parameters.
 
 use std::collections::VecDeque;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use environments::registry;
 use policy_nets::{GaussianPolicy, PolicyState};
 
 use super::path::{hash_of, numbers, with_numbers};
-use super::repetitions::{self, Task};
+use super::repetitions::{self, Kept, Task};
 use super::rows::RowFile;
 use super::{Definition, Event, Samples, StudyError, StudyFolder, Truth};
 use crate::algorithms;
@@ -21,8 +22,7 @@ use crate::studies::Entry;
 use crate::studies::definition::REFERENCE_BATCH;
 use crate::studies::plan::{configuration, hash, run_seed};
 use crate::threads::Threads;
-use crate::training::{TrainError, Trainer, check_memory, check_options};
-use crate::trajectories::BatchShape;
+use crate::training::{TrainError, Trainer, batch_shape, check_memory, check_options};
 
 /// Number of the first seed of the true gradient; those of repetitions begin at 0.
 const TRUTH_SEED: u32 = 1 << 31;
@@ -121,16 +121,6 @@ fn check_estimates(
     }
 }
 
-/// Sizes of a batch.
-fn batch_shape(config: &Config, entry: &registry::Entry, horizon: usize) -> BatchShape {
-    BatchShape {
-        trajectories: config.algorithm.batch_size(),
-        horizon,
-        observation_size: entry.observation_size,
-        action_size: entry.action_size,
-    }
-}
-
 /// Trajectories behind an estimate: one batch for each of the last `length` parameters, the first of a variance-reduced
 /// algorithm a large one.
 fn trajectories(config: &AlgorithmConfig, length: usize) -> usize {
@@ -177,10 +167,8 @@ impl<'a> Frozen<'a> {
             let (algorithm, length) = algorithm(name, definition, environment, index)?;
             longest = longest.max(length);
             let config = Config { algorithm, ..config.clone() };
-            let shape = batch_shape(&config, entry, horizon);
-            let architecture = config.policy.architecture(entry.observation_size, entry.action_size);
-            let need = check_memory(&config, shape, &architecture, entry.name, &device, 1)
-                .map_err(|error| failed(name, label, error))?;
+            let need =
+                check_memory(&config, entry, &device, 1).map_err(|error| failed(name, label, error))?;
             largest = need.total().max(largest);
         }
         let parameters =
@@ -275,9 +263,15 @@ impl<'a> Frozen<'a> {
         let key = format!("{}\nlength {length}\nseed {first_seed}\npath {}", hash(&config), hash_of(path));
         let file = RowFile::new(self.folder, label, &self.definition.environments[self.environment], &key);
         let rows = file.read(path[0].parameter_count(), observe)?;
-        let name = format!("study {}, `{label}`", self.name);
-        let trajectories = trajectories(&config.algorithm, length);
-        Ok(Task::new((name, config), (length, trajectories), (first_seed, count), (file, rows)))
+        Ok(Task {
+            name: format!("study {}, `{label}`", self.name),
+            trajectories: trajectories(&config.algorithm, length),
+            config,
+            length,
+            count,
+            first_seed,
+            kept: Mutex::new(Kept::new(file, rows)),
+        })
     }
 
     /// The last `length` parameters.
@@ -294,7 +288,7 @@ impl<'a> Frozen<'a> {
         threads: &Threads,
     ) -> Result<Vec<f64>, StudyError> {
         let streams = Streams::new(run_seed(self.definition.seed, task.first_seed + repetition));
-        let shape = batch_shape(&task.config, self.entry, self.horizon);
+        let shape = batch_shape(&task.config, self.entry);
         let states = self.last(task.length);
         let device = &self.device.device;
         let mut algorithm = algorithms::make(&task.config, &states[0], shape, streams, &self.device, threads);

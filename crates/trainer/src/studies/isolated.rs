@@ -13,9 +13,10 @@ use std::time::Duration;
 
 use policy_nets::files::write_atomically;
 
-use super::execution::resume;
+use super::execution::{resume, warn};
 use super::{Event, PlannedRun, StudyError, StudyFolder};
 use crate::device::SelectedDevice;
+use crate::metrics;
 use crate::run::{Ending, Summary};
 
 /// Time between two looks at a process.
@@ -32,6 +33,7 @@ pub(super) fn make(
     folder: &StudyFolder,
     device: &SelectedDevice,
     stop: &AtomicBool,
+    told: &Mutex<BTreeSet<String>>,
     observe: &(dyn Fn(Event<'_>) + Sync),
 ) -> Result<bool, StudyError> {
     let path = folder.run(planned);
@@ -49,6 +51,10 @@ pub(super) fn make(
         fs_err::remove_file(&file)?;
         outcome?
     };
+    // What the process itself says of its iterations is not read.
+    for row in metrics::read(&path.join("metrics.csv")).unwrap_or_default() {
+        warn(planned, &row, told, observe);
+    }
     match status.code() {
         Some(0) => {
             folder.complete(planned, None)?;
@@ -69,7 +75,7 @@ pub(super) fn make(
         _ => {
             let reason = if message.is_empty() { status.to_string() } else { message };
             let input = status.code() == Some(REFUSED);
-            Err(StudyError::Apart { run: planned.name.clone(), reason, input })
+            Err(StudyError::Isolated { run: planned.name.clone(), reason, input })
         }
     }
 }
