@@ -22,7 +22,7 @@ pub enum MixtureRule {
 pub enum CoefficientRule {
     /// `alpha_i = D_i^(-1/2) / sum_l D_l^(-1/2)`, `lambda_i = min(1, sqrt(c / (D_i N omega_k)))`.
     Adaptive {
-        /// The constant `c`: 1 in the paper, `(4/3) ln(1/delta)` with `delta = 0.2` in the authors' code.
+        /// The constant `c > 0`: 1 in the paper, `(4/3) ln(1/delta)` with `delta = 0.2` in the authors' code.
         scale: f64,
     },
     /// `alpha = 1 / omega_k`, `lambda = min(1, sqrt((4 d ln 6 + 4 ln(1/delta)) / (3 D N omega_k)))`.
@@ -53,8 +53,29 @@ pub struct Coefficients {
 }
 
 impl CoefficientRule {
+    /// Whether every constant is in the range that is stated for it.
+    pub fn is_valid(&self) -> bool {
+        match *self {
+            Self::Adaptive { scale } => scale.is_finite() && scale > 0.0,
+            Self::Theoretical { second_moment, delta, .. } => {
+                second_moment.is_finite() && second_moment >= 1.0 && delta > 0.0 && delta < 1.0
+            }
+            Self::Fixed { lambda, .. } => (0.0..=1.0).contains(&lambda),
+        }
+    }
+
+    /// # Panics
+    /// With constants out of their range, or empty batches.
+    pub(crate) fn assert_valid(&self, batch: usize) {
+        assert!(self.is_valid() && batch > 0, "{self:?} of batches of {batch}: a number is out of its range");
+    }
+
     /// The coefficients for `log_second_moment` (`ln D_i`, `[window]`) and batches of `batch` trajectories.
+    ///
+    /// # Panics
+    /// When [`is_valid`](Self::is_valid) does not hold, or `batch` is 0.
     pub fn coefficients(&self, log_second_moment: Tensor<1>, batch: usize) -> Coefficients {
+        self.assert_valid(batch);
         let [window] = log_second_moment.dims();
         let log_samples = ((window * batch) as f64).ln();
         let uniform = || log_second_moment.full_like(-(window as f64).ln());

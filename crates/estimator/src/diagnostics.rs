@@ -17,7 +17,8 @@ pub struct Diagnostics {
 /// Diagnostics of one estimate, on the host. Per-batch values are in the window's order.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct DiagnosticsReport {
-    /// Effective sample size of all weights, `(sum w)^2 / sum w^2`: between 1 and the number of trajectories.
+    /// Effective sample size of all weights, `(sum w)^2 / sum w^2`: between 1 and the number of trajectories, or 0 where every
+    /// weight has underflowed to 0.
     pub effective_sample_size: f64,
     /// Largest weight, in units of `1 / (N omega_k)`, the weight of plain averaging.
     pub largest_weight: f64,

@@ -28,12 +28,16 @@ pub enum DivergenceEstimator {
 ///
 /// # Shapes
 /// `target_mean`: `[window, batch, time, action]`; `target_log_std`: `[action]`; result: `[window]`.
+///
+/// # Panics
+/// When the shapes do not fit together.
 pub fn closed_form_log_second_moment(
     target_mean: Tensor<4>,
     target_log_std: Tensor<1>,
     logged: &LoggedActions,
 ) -> Tensor<1> {
     let [window, batch, time, action] = target_mean.dims();
+    logged.assert_fits(target_mean.dims());
     let behaviour_log_std = logged.behaviour_log_std.clone();
     let target_log_std = target_log_std.reshape([1, action]);
     // With r = (s_t / s_b)^2, all terms are functions of 2 - r, which is exactly 1 for equal deviations:

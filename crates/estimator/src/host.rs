@@ -2,10 +2,11 @@
 //! on the host already: there a tensor operation takes longer than all the arithmetic.
 //!
 //! Every function is the one of the same name over tensors, and is tested against it; slices are row-major, `[window, batch]`
-//! or `[window]`. A NaN stays one.
+//! or `[window]`. A NaN stays one. Lengths that do not fit together are a panic.
 
 use crate::coefficients::{CoefficientRule, MixtureRule, theoretical_log_lambda};
 use crate::numeric::LOG_ZERO;
+use crate::weights::{assert_clip, assert_exponent};
 
 /// Weights are at most `exp` of this, which single precision holds.
 const LARGEST_EXPONENT: f64 = 80.0;
@@ -20,14 +21,27 @@ pub struct Coefficients {
 }
 
 /// `ln D_i = ln( (1/N) sum_j exp(x_ij) )`, `[window]`, from the trajectories' `exponents`, `[window, batch]`
-/// ([`log_second_moment`](crate::log_second_moment())).
+/// ([`log_second_moment`](crate::log_second_moment())). An infinite one, of a target whose variance is at least twice the
+/// behaviour's, is `-LOG_ZERO`.
+///
+/// # Panics
+/// When `batch` is 0, or the exponents are no whole number of batches.
 pub fn log_second_moment(exponents: &[f64], batch: usize) -> Vec<f64> {
+    assert_batches(exponents.len(), batch);
     exponents.chunks_exact(batch).map(|row| log_sum_exp(row) - (batch as f64).ln()).collect()
+}
+
+fn assert_batches(count: usize, batch: usize) {
+    assert!(batch > 0 && count.is_multiple_of(batch), "{count} trajectories in batches of {batch}");
 }
 
 /// The coefficients for `log_second_moment` (`[window]`) and batches of `batch` trajectories
 /// ([`CoefficientRule::coefficients`]).
+///
+/// # Panics
+/// When [`CoefficientRule::is_valid`] does not hold, or `batch` is 0.
 pub fn coefficients(rule: &CoefficientRule, log_second_moment: &[f64], batch: usize) -> Coefficients {
+    rule.assert_valid(batch);
     let window = log_second_moment.len();
     let log_samples = ((window * batch) as f64).ln();
     let uniform = || vec![-(window as f64).ln(); window];
@@ -58,10 +72,13 @@ pub fn coefficients(rule: &CoefficientRule, log_second_moment: &[f64], batch: us
 /// ([`power_mean_weights`](crate::power_mean_weights())).
 ///
 /// # Panics
-/// When `exponent` is positive or not a number.
+/// When [`is_exponent`](crate::is_exponent) does not hold, or the ratios are not as many for each of the coefficients.
 pub fn power_mean_weights(log_ratio: &[f64], coefficients: &Coefficients, exponent: f64) -> Vec<f64> {
-    assert!(exponent <= 0.0, "the exponent of the power mean must not be positive, got {exponent}");
-    let batch = log_ratio.len() / coefficients.log_alpha.len();
+    assert_exponent(exponent);
+    let window = coefficients.log_alpha.len();
+    assert_eq!(window, coefficients.log_lambda.len(), "coefficients of every batch");
+    assert_batches(log_ratio.len(), window);
+    let batch = log_ratio.len() / window;
     let log_batch = (batch as f64).ln();
     let mut weights = Vec::with_capacity(log_ratio.len());
     for (row, (log_alpha, log_lambda)) in
@@ -82,18 +99,26 @@ pub fn power_mean_weights(log_ratio: &[f64], coefficients: &Coefficients, expone
 }
 
 /// Uniform multiple importance weights ([`multiple_importance_weights`](crate::multiple_importance_weights())).
+///
+/// # Panics
+/// When `clip` is not above 0.
 pub fn multiple_importance_weights(log_ratio: &[f64], clip: f64) -> Vec<f64> {
+    assert_clip(clip);
     let (log_samples, log_clip) = ((log_ratio.len() as f64).ln(), clip.ln());
     log_ratio.iter().map(|ratio| saturating_exp((-ratio).min(log_clip) - log_samples)).collect()
 }
 
 /// Diagnostics of `weights` in the order that [`DiagnosticsReport::unpack`](crate::DiagnosticsReport::unpack) reads
 /// ([`Diagnostics::new`](crate::Diagnostics::new)); `coefficients` come with `ln D`.
+///
+/// # Panics
+/// When `window` is 0, or the weights are not as many for each of its batches.
 pub fn packed_diagnostics(
     weights: &[f64],
     window: usize,
     coefficients: Option<(&[f64], &Coefficients)>,
 ) -> Vec<f64> {
+    assert_batches(weights.len(), window);
     let floor = f64::MIN_POSITIVE;
     let batch = weights.len() / window;
     // `max` leaves a NaN out; the sums below do not.
@@ -138,9 +163,11 @@ fn adaptive_log_alpha(log_second_moment: &[f64]) -> Vec<f64> {
     scores.iter().map(|score| at_least(score - normalizer, LOG_ZERO)).collect()
 }
 
+/// At most `-LOG_ZERO`.
 fn log_sum_exp(values: &[f64]) -> f64 {
-    let largest = largest(values);
-    values.iter().map(|value| (value - largest).exp()).sum::<f64>().ln() + largest
+    let largest = largest(values).min(-LOG_ZERO);
+    let bounded = |value: f64| if value > largest { largest } else { value };
+    values.iter().map(|value| (bounded(*value) - largest).exp()).sum::<f64>().ln() + largest
 }
 
 /// The largest number that is no NaN.
@@ -267,5 +294,74 @@ mod tests {
         );
         let report = DiagnosticsReport::unpack(&packed_diagnostics(&weights, 2, None), 2);
         assert!(report.effective_sample_size.is_nan() && report.largest_weight.is_nan());
+    }
+
+    #[test]
+    fn batches_of_infinite_second_moment_weigh_nothing() {
+        let moments = log_second_moment(&[f64::INFINITY, 1.0, 0.5, 0.5], 2);
+        assert_eq!(moments[0], -LOG_ZERO);
+        let coefficients = coefficients(&CoefficientRule::Adaptive { scale: 1.0 }, &moments, 2);
+        let weights = power_mean_weights(&[0.1, -0.1, 0.2, 0.0], &coefficients, -1.0);
+        assert_eq!(weights[..2], [0.0, 0.0]);
+        assert!(weights[2..].iter().all(|weight| *weight > 0.0), "{weights:?}");
+        assert!(log_second_moment(&[f64::NAN, 1.0], 2)[0].is_nan());
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_a_panic_on_the_host_and_on_devices() {
+        let panics = |call: &dyn Fn()| std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).is_err();
+        for rule in [
+            CoefficientRule::Fixed { lambda: f64::NAN, mixture: MixtureRule::Uniform },
+            CoefficientRule::Fixed { lambda: 2.0, mixture: MixtureRule::Uniform },
+            CoefficientRule::Theoretical { second_moment: 0.5, delta: 0.2, parameter_count: 9 },
+            CoefficientRule::Theoretical { second_moment: 5.0, delta: 1.0, parameter_count: 9 },
+            CoefficientRule::Adaptive { scale: 0.0 },
+        ] {
+            assert!(!rule.is_valid());
+            assert!(panics(&|| _ = coefficients(&rule, &[0.0; 3], 4)), "{rule:?}");
+            assert!(panics(&|| _ = rule.coefficients(tensor(&[0.0; 3], [3]), 4)), "{rule:?}");
+        }
+        assert!(RULES.iter().all(CoefficientRule::is_valid));
+        let uniform = || coefficients(&RULES[3], &[0.0; 3], 2);
+        for exponent in [1.0, -1e-6, f64::NEG_INFINITY, f64::NAN] {
+            assert!(panics(&|| _ = power_mean_weights(&[0.0; 6], &uniform(), exponent)), "{exponent}");
+            let on_device = || RULES[3].coefficients(tensor(&[0.0; 3], [3]), 2);
+            assert!(
+                panics(&|| _ = crate::power_mean_weights(tensor(&[0.0; 6], [3, 2]), &on_device(), exponent)),
+                "{exponent}"
+            );
+        }
+        assert!(panics(&|| _ = power_mean_weights(&[0.0; 5], &uniform(), -1.0)));
+        assert!(panics(&|| _ = log_second_moment(&[0.0; 4], 3)));
+        assert!(panics(&|| _ = packed_diagnostics(&[1.0; 4], 3, None)));
+        for clip in [f64::NAN, -1.0, 0.0] {
+            assert!(panics(&|| _ = multiple_importance_weights(&[0.0; 4], clip)), "{clip}");
+            assert!(
+                panics(&|| _ = crate::multiple_importance_weights(tensor(&[0.0; 4], [2, 2]), clip)),
+                "{clip}"
+            );
+        }
+    }
+
+    #[test]
+    fn shapes_that_would_be_stretched_are_a_panic() {
+        use crate::{
+            Baseline, LoggedActions, StepReturn, log_ratio, step_coefficients, step_mask, step_returns,
+        };
+        let panics = |call: &dyn Fn()| std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).is_err();
+        let zeros = |shape: [usize; 3]| Tensor::<3>::zeros(shape, &Device::default());
+        assert!(panics(&|| {
+            _ = step_returns(zeros([1, 1, 3]), zeros([1, 4, 3]), 1.0, StepReturn::ToGo, Baseline::None);
+        }));
+        assert!(panics(&|| _ = step_coefficients(tensor(&[1.0; 2], [2, 1]), zeros([2, 3, 4]))));
+        assert!(panics(&|| _ = step_mask(&[9], [1, 1, 2], &Device::default())));
+        let means = || Tensor::<4>::zeros([3, 2, 4, 1], &Device::default());
+        let logged = LoggedActions {
+            actions: means(),
+            behaviour_mean: means(),
+            behaviour_log_std: Tensor::zeros([3, 1], &Device::default()),
+            mask: zeros([1, 2, 4]),
+        };
+        assert!(panics(&|| _ = log_ratio(means(), tensor(&[0.0], [1]), &logged)));
     }
 }

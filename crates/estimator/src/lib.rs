@@ -1,7 +1,7 @@
 //! Gradient estimators that reuse trajectories: importance ratios, divergences, coefficients, weights, returns.
 //!
-//! Everything here is a pure function over batched tensors on any Burn device; it knows no network, no environment and
-//! no loop. The axes are always, in this order,
+//! Everything here is a function over batched tensors on any Burn device, and in [`host`] the same over slices in double
+//! precision; it knows no network, no environment and no loop. The axes are always, in this order,
 //!
 //! | axis | symbol | meaning |
 //! |---|---|---|
@@ -9,6 +9,8 @@
 //! | `batch` | `N` | trajectories of a batch |
 //! | `time` | `T` | steps, padded to the horizon |
 //! | `action` | `A` | action components |
+//!
+//! No axis is empty, and shapes are as stated: everything else is a panic, in these functions or in Burn's.
 //!
 //! A padded step carries 0 in the step mask and finite numbers elsewhere; it reaches no result. Logarithms that would be
 //! infinite are [`LOG_ZERO`] or `-LOG_ZERO`: shaders may assume that infinities and NaN do not exist.
@@ -36,4 +38,6 @@ pub use divergence::{
 pub use numeric::{LOG_ZERO, log_sum_exp, step_mask};
 pub use ratio::{LoggedActions, log_ratio, step_log_ratios};
 pub use returns::{Baseline, StepReturn, step_coefficients, step_returns, step_returns_in_place, surrogate};
-pub use weights::{balance_heuristic_weights, multiple_importance_weights, power_mean_weights};
+pub use weights::{
+    EXPONENTS, balance_heuristic_weights, is_exponent, multiple_importance_weights, power_mean_weights,
+};

@@ -11,9 +11,10 @@ pub const LOG_ZERO: f64 = -1e30;
 /// `lengths` is `[window * batch]` in row-major order; the result is `[window, batch, horizon]`.
 ///
 /// # Panics
-/// When `lengths` has another number of elements.
+/// When `lengths` has another number of elements, or one is beyond the horizon.
 pub fn step_mask(lengths: &[u32], [window, batch, horizon]: [usize; 3], device: &Device) -> Tensor<3> {
     assert_eq!(lengths.len(), window * batch, "one length per trajectory");
+    assert!(lengths.iter().all(|length| *length as usize <= horizon), "lengths of at most {horizon} steps");
     let mask: Vec<f32> = lengths
         .iter()
         .flat_map(|length| (0..horizon).map(move |step| if step < *length as usize { 1.0 } else { 0.0 }))

@@ -22,6 +22,18 @@ pub struct LoggedActions {
     pub mask: Tensor<3>,
 }
 
+impl LoggedActions {
+    /// # Panics
+    /// When the shapes are not those of means `[window, batch, time, action]`.
+    pub(crate) fn assert_fits(&self, means: [usize; 4]) {
+        let [window, batch, time, action] = means;
+        assert_eq!(self.actions.dims(), means, "actions");
+        assert_eq!(self.behaviour_mean.dims(), means, "means of the behaviour policies");
+        assert_eq!(self.behaviour_log_std.dims(), [window, action], "deviations of the behaviour policies");
+        assert_eq!(self.mask.dims(), [window, batch, time], "mask");
+    }
+}
+
 /// Log-ratio of behaviour to target density of every trajectory, `l_ij = ln p_i(tau_ij) - ln p_k(tau_ij)`.
 ///
 /// With `z = (a - mu) / sigma` of behaviour `b` and target `t`,
@@ -34,6 +46,9 @@ pub struct LoggedActions {
 ///
 /// # Shapes
 /// `target_mean`: `[window, batch, time, action]`; `target_log_std`: `[action]`; result: `[window, batch]`.
+///
+/// # Panics
+/// When the shapes do not fit together.
 pub fn log_ratio(target_mean: Tensor<4>, target_log_std: Tensor<1>, logged: &LoggedActions) -> Tensor<2> {
     let [window, batch, _, _] = target_mean.dims();
     step_log_ratios(target_mean, target_log_std, logged).sum_dim(2).reshape([window, batch])
@@ -43,12 +58,16 @@ pub fn log_ratio(target_mean: Tensor<4>, target_log_std: Tensor<1>, logged: &Log
 ///
 /// # Shapes
 /// `target_mean`: `[window, batch, time, action]`; `target_log_std`: `[action]`; result: `[window, batch, time]`.
+///
+/// # Panics
+/// When the shapes do not fit together.
 pub fn step_log_ratios(
     target_mean: Tensor<4>,
     target_log_std: Tensor<1>,
     logged: &LoggedActions,
 ) -> Tensor<3> {
     let [window, batch, time, action] = target_mean.dims();
+    logged.assert_fits(target_mean.dims());
     let behaviour_log_std = logged.behaviour_log_std.clone().reshape([window, 1, 1, action]);
     let target_log_std = target_log_std.reshape([1, 1, 1, action]);
     let behaviour_scale = behaviour_log_std.clone().neg().exp();

@@ -34,6 +34,9 @@ pub enum Baseline {
 ///
 /// # Shapes
 /// `rewards`, `mask` and the result: `[window, batch, time]`.
+///
+/// # Panics
+/// When the shapes differ.
 pub fn step_returns(
     rewards: Tensor<3>,
     mask: Tensor<3>,
@@ -42,6 +45,7 @@ pub fn step_returns(
     baseline: Baseline,
 ) -> Tensor<3> {
     let [_, batch, time] = rewards.dims();
+    assert_eq!(rewards.dims(), mask.dims(), "a step in the mask for each reward");
     let discounted = if discount == 1.0 {
         rewards * mask.clone()
     } else {
@@ -121,8 +125,12 @@ fn powers(discount: f64) -> impl Iterator<Item = f64> {
 ///
 /// # Shapes
 /// `weights`: `[window, batch]`; `step_returns` and the result: `[window, batch, time]`.
+///
+/// # Panics
+/// When the numbers of trajectories differ.
 pub fn step_coefficients(weights: Tensor<2>, step_returns: Tensor<3>) -> Tensor<3> {
     let [window, batch] = weights.dims();
+    assert_eq!(step_returns.dims()[..2], [window, batch], "a weight for each trajectory");
     step_returns * weights.reshape([window, batch, 1])
 }
 

@@ -7,6 +7,27 @@ use burn::tensor::Tensor;
 use crate::coefficients::Coefficients;
 use crate::numeric::{LOG_ZERO, log_add_exp, log_sum_exp, saturating_exp};
 
+/// The exponents of a power mean that [`is_exponent`] accepts, in words.
+pub const EXPONENTS: &str = "0, or a number from -1000 to -0.001";
+
+/// Whether a power mean is computed with this exponent: near 0 the rounding errors of a logarithm would be divided by it, and far
+/// below, where the mean is the least of both numbers but for the last digits, logarithms leave the range of the numbers.
+pub fn is_exponent(value: f64) -> bool {
+    value == 0.0 || (-1e3..=-1e-3).contains(&value)
+}
+
+/// # Panics
+/// With an exponent that is none.
+pub(crate) fn assert_exponent(value: f64) {
+    assert!(is_exponent(value), "the exponent of the power mean is {value}, expected {EXPONENTS}");
+}
+
+/// # Panics
+/// With a limit of the weights that is none.
+pub(crate) fn assert_clip(clip: f64) {
+    assert!(clip > 0.0, "the weights' limit is {clip}, expected a number above 0, or infinity for none");
+}
+
 /// Power-mean-corrected multiple importance weights (MPM), docs/method.md, equation 12:
 ///
 /// `w_ij = (alpha_i / N) M_s(exp(-l_ij), 1)`, where `M_s(x, y) = ((1 - lambda_i) x^s + lambda_i y^s)^(1/s)`.
@@ -17,9 +38,9 @@ use crate::numeric::{LOG_ZERO, log_add_exp, log_sum_exp, saturating_exp};
 /// Evaluated in logarithms: `ln M_s = (1/s) logaddexp(ln(1 - lambda) - s l, ln lambda)`.
 ///
 /// # Panics
-/// When `exponent` is positive or not a number.
+/// When [`is_exponent`] does not hold, or there are not as many coefficients as batches.
 pub fn power_mean_weights(log_ratio: Tensor<2>, coefficients: &Coefficients, exponent: f64) -> Tensor<2> {
-    assert!(exponent <= 0.0, "the exponent of the power mean must not be positive, got {exponent}");
+    assert_exponent(exponent);
     let [window, batch] = log_ratio.dims();
     let log_lambda = coefficients.log_lambda.clone().reshape([window, 1]);
     let log_alpha = coefficients.log_alpha.clone().reshape([window, 1]);
@@ -36,7 +57,11 @@ pub fn power_mean_weights(log_ratio: Tensor<2>, coefficients: &Coefficients, exp
 
 /// Uniform multiple importance weights (MIW), `w_ij = min(exp(-l_ij), clip) / (N omega_k)`, docs/method.md, equations 15 and 16:
 /// no correction, and with an infinite `clip` no bound; else truncated importance weights (Ionides 2008).
+///
+/// # Panics
+/// When `clip` is not above 0.
 pub fn multiple_importance_weights(log_ratio: Tensor<2>, clip: f64) -> Tensor<2> {
+    assert_clip(clip);
     let [window, batch] = log_ratio.dims();
     let log_clip = clip.ln().min(-LOG_ZERO);
     saturating_exp(log_ratio.neg().clamp_max(log_clip).sub_scalar(((window * batch) as f64).ln()))

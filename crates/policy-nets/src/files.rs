@@ -37,7 +37,7 @@ pub fn replace(path: &Path, bytes: &[u8], previous: Option<&Path>) -> Result<()>
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let mut file = builder.tempfile_in(folder).map_err(|error| named(without_path(error)))?;
-    file.write_all(bytes).map_err(named)?;
+    file.write_all(bytes).map_err(|error| named(without_path(error)))?;
     file.as_file().sync_all().map_err(named)?;
     if let Some(previous) = previous.filter(|_| path.exists()) {
         keep(path, previous, folder).map_err(named)?;

@@ -11,8 +11,13 @@ pub const HALF_LN_TWO_PI: f64 = 0.918_938_533_204_672_7;
 ///
 /// # Shapes
 /// `mean`, `actions`: `[rows, action]`; `log_std`: `[action]`; result: `[rows]`.
+///
+/// # Panics
+/// When the shapes do not fit together.
 pub fn log_prob(mean: Tensor<2>, log_std: Tensor<1>, actions: Tensor<2>) -> Tensor<1> {
-    let action_size = mean.dims()[1];
+    let [_, action_size] = mean.dims();
+    assert_eq!(actions.dims(), mean.dims(), "an action for each mean");
+    assert_eq!(log_std.dims(), [action_size], "a deviation for each component");
     let precision = log_std.clone().mul_scalar(-2.0).exp().unsqueeze::<2>();
     let squares = (actions - mean).square() * precision;
     let constant = action_size as f64 * HALF_LN_TWO_PI;

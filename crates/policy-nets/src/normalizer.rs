@@ -47,7 +47,10 @@ impl Normalizer {
     /// When they are no whole number of observations.
     pub fn update(&mut self, observations: &[f32]) {
         let size = self.mean.len();
-        assert_eq!(observations.len() % size, 0, "whole observations of {size} components");
+        assert!(
+            size > 0 && observations.len().is_multiple_of(size),
+            "whole observations of {size} components"
+        );
         for observation in observations.chunks_exact(size) {
             self.count += 1.0;
             let sums = self.mean.iter_mut().zip(&mut self.sum_of_squares);
@@ -81,7 +84,15 @@ impl Normalizer {
     }
 
     /// Standardises rows of observations in place.
+    ///
+    /// # Panics
+    /// When they are no whole number of observations.
     pub fn apply(&self, observations: &mut [f32]) {
+        let size = self.mean.len();
+        assert!(
+            size > 0 && observations.len().is_multiple_of(size),
+            "whole observations of {size} components"
+        );
         for row in observations.chunks_exact_mut(self.mean.len()) {
             for ((value, mean), std) in row.iter_mut().zip(&self.mean).zip(&self.std) {
                 *value = ((f64::from(*value) - mean) / std) as f32;
@@ -91,7 +102,12 @@ impl Normalizer {
 }
 
 fn deviation(sum_of_squares: f64, count: f64) -> f64 {
-    if count > 0.0 { (sum_of_squares / count).max(VARIANCE_FLOOR).sqrt() } else { 1.0 }
+    if count <= 0.0 {
+        return 1.0;
+    }
+    let variance = sum_of_squares / count;
+    // Not `max`, which returns the floor in the place of a NaN.
+    if variance < VARIANCE_FLOOR { VARIANCE_FLOOR.sqrt() } else { variance.sqrt() }
 }
 
 #[cfg(test)]

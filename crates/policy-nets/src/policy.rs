@@ -25,7 +25,13 @@ pub struct GaussianPolicy {
 
 impl GaussianPolicy {
     /// Puts a policy on `device`, in the device's float type.
+    ///
+    /// # Panics
+    /// When [`PolicyState::check_sizes`] refuses it.
     pub fn from_state(state: &PolicyState, device: &Device) -> Self {
+        if let Err(error) = state.check_sizes() {
+            panic!("{error}");
+        }
         let flat = state.flat_parameters();
         let length = flat.len();
         let parameters = Tensor::<1>::from_data(TensorData::new(flat, [length]), device);
@@ -44,8 +50,23 @@ impl GaussianPolicy {
         self.state_at(flat)
     }
 
+    /// Length of the flat trainable vector, `P`.
+    pub fn parameter_count(&self) -> usize {
+        let learned =
+            if matches!(self.deviation, Deviation::Learned(_)) { self.fixed_log_std.len() } else { 0 };
+        self.architecture.parameter_count() + learned
+    }
+
+    fn assert_count(&self, found: usize) {
+        assert_eq!(found, self.parameter_count(), "numbers of the flat trainable vector");
+    }
+
     /// The policy with the flat parameters `flat`, on the host.
+    ///
+    /// # Panics
+    /// When they are not [`parameter_count`](Self::parameter_count).
     pub fn state_at(&self, mut flat: Vec<f64>) -> PolicyState {
+        self.assert_count(flat.len());
         let log_std = match self.deviation {
             Deviation::Fixed => self.fixed_log_std.clone(),
             Deviation::Learned(_) => flat.split_off(self.architecture.parameter_count()),
@@ -75,7 +96,12 @@ impl GaussianPolicy {
     }
 
     /// Replaces the standardisation of observations.
+    ///
+    /// # Panics
+    /// When it has another number of components than an observation.
     pub fn set_normalizer(&mut self, normalizer: Normalizer) {
+        let sizes = [normalizer.mean().len(), normalizer.std().len()];
+        assert_eq!(sizes, [self.architecture.observation_size; 2], "statistics of every component");
         self.normalizer = Some(normalizer);
     }
 
@@ -85,7 +111,11 @@ impl GaussianPolicy {
     }
 
     /// Replaces the flat trainable vector; a learned log-deviation is projected onto its bounds.
+    ///
+    /// # Panics
+    /// When it has another length than [`parameter_count`](Self::parameter_count).
     pub fn set_parameters(&mut self, parameters: Tensor<1>) {
+        self.assert_count(parameters.dims()[0]);
         let parameters = match self.deviation {
             Deviation::Fixed => parameters,
             Deviation::Learned(bounds) => {
@@ -105,7 +135,11 @@ impl GaussianPolicy {
     }
 
     /// [`set_parameters`](Self::set_parameters) from the host; `parameters` are projected.
+    ///
+    /// # Panics
+    /// As [`set_parameters`](Self::set_parameters).
     pub fn set_parameters_on_host(&mut self, parameters: &mut [f32]) {
+        self.assert_count(parameters.len());
         if let Deviation::Learned(bounds) = self.deviation {
             for log_std in &mut parameters[self.architecture.parameter_count()..] {
                 *log_std = log_std.clamp(bounds.min as f32, bounds.max as f32);
@@ -116,7 +150,11 @@ impl GaussianPolicy {
     }
 
     /// Replaces the flat trainable vector by one whose learned log-deviation, if any, is within its bounds.
+    ///
+    /// # Panics
+    /// As [`set_parameters`](Self::set_parameters).
     pub fn set_projected_parameters(&mut self, parameters: Tensor<1>) {
+        self.assert_count(parameters.dims()[0]);
         self.parameters = Param::from_tensor(parameters);
     }
 
@@ -149,6 +187,9 @@ impl GaussianPolicy {
     }
 
     /// Log-density `[rows]` of `actions` (`[rows, action]`) at raw `observations` (`[rows, observation]`).
+    ///
+    /// # Panics
+    /// When the shapes are others.
     pub fn log_prob(&self, observations: Tensor<2>, actions: Tensor<2>) -> Tensor<1> {
         gaussian::log_prob(self.mean(observations), self.log_std(), actions)
     }

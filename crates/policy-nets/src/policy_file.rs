@@ -64,7 +64,8 @@ impl PolicyState {
     /// Writes the policy, whole or not at all. Equal policies give equal bytes.
     ///
     /// # Errors
-    /// What the file system refuses.
+    /// [`PolicyFileError::Invalid`] when [`check`](Self::check) refuses the policy or `float` does not hold a number of it; what
+    /// the file system refuses.
     pub fn save(&self, path: &Path, float: StoredFloat) -> Result<(), PolicyFileError> {
         let bytes = self.to_bytes(float).map_err(|reason| invalid(path, reason))?;
         write_atomically(path, &bytes).map_err(TensorFileError::Io)?;
@@ -73,6 +74,13 @@ impl PolicyState {
 
     /// The bytes of the policy's file.
     fn to_bytes(&self, float: StoredFloat) -> Result<Vec<u8>, String> {
+        self.check().map_err(|error| error.to_string())?;
+        let numbers = self.mean_parameters.iter().chain(&self.log_std);
+        if let (StoredFloat::F32, Some(value)) =
+            (float, numbers.copied().find(|value| !(*value as f32).is_finite()))
+        {
+            return Err(format!("{value} is beyond single precision"));
+        }
         let mut tensors = BTreeMap::new();
         for (name, tensor) in named_parameters(&self.architecture, &self.mean_parameters) {
             tensors.insert(name, tensor);
@@ -372,5 +380,46 @@ mod tests {
             metadata.insert("policy".to_owned(), description.to_owned());
         });
         assert_eq!(message, "p: the bounds of log_std are 1 and 0.5, expected a smaller and a larger number");
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_not_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("policy.safetensors");
+        let refusal = |state: PolicyState| state.save(&path, StoredFloat::F32).unwrap_err().to_string();
+        let learned = |log_std: f64, min: f64, max: f64| PolicyState {
+            deviation: Deviation::Learned(LogStdBounds { min, max }),
+            log_std: vec![log_std; 2],
+            ..policy(&[4], true)
+        };
+        let with_std = |std: Vec<f64>| {
+            let size = 3;
+            PolicyState {
+                normalizer: Some(Normalizer::from_statistics(9.0, vec![0.0; size], std)),
+                ..policy(&[4], true)
+            }
+        };
+        let size = 3;
+        let parameters = |change: &dyn Fn(&mut Vec<f64>)| {
+            let mut state = policy(&[4], true);
+            change(&mut state.mean_parameters);
+            state
+        };
+        for (state, expected) in [
+            (parameters(&|values| _ = values.pop()), "mean parameters, got"),
+            (parameters(&|values| values.push(0.0)), "mean parameters, got"),
+            (parameters(&|values| values[0] = f64::NAN), "mean parameter 0 is NaN"),
+            (parameters(&|values| values[0] = 1e300), "beyond single precision"),
+            (learned(10.0, -5.0, 2.0), "log_std 0 is 10, expected a number from -5 to 2"),
+            (learned(0.0, f64::NEG_INFINITY, 2.0), "the bounds of log_std"),
+            (with_std(vec![1.0; size + 1]), "the normalizer has"),
+            (with_std(vec![0.0; size]), "normalizer std 0 is 0"),
+        ] {
+            let error = refusal(state);
+            assert!(error.contains(expected), "{expected}: {error}");
+        }
+        assert!(!path.exists());
+        learned(f64::from(0.1_f32), -5.0, 0.1).save(&path, StoredFloat::F32).unwrap();
+        PolicyState::load(&path).unwrap();
     }
 }

@@ -70,6 +70,24 @@ pub enum PolicyStateError {
         /// The value found.
         value: f64,
     },
+    /// A deviation of the normaliser is not above 0.
+    #[error("normalizer std {index} is {value}, expected a number above 0")]
+    NormalizerStd {
+        /// Component of an observation.
+        index: usize,
+        /// The value found.
+        value: f64,
+    },
+    /// A learned log-deviation is not within its bounds.
+    #[error("log_std {index} is {value}, expected a number from {} to {}, the bounds of a learned one", bounds.min, bounds.max)]
+    OutOfBounds {
+        /// Component of an action.
+        index: usize,
+        /// The value found.
+        value: f64,
+        /// The bounds.
+        bounds: LogStdBounds,
+    },
     /// No log-deviation is within its bounds.
     #[error("the bounds of log_std are {min} and {max}, expected a smaller and a larger number")]
     Bounds {
@@ -132,11 +150,11 @@ impl PolicyState {
         self.mean_parameters.len() + learned
     }
 
-    /// Checks lengths, finiteness and bounds.
+    /// Checks that the lengths fit together.
     ///
     /// # Errors
     /// The first [`PolicyStateError`] found.
-    pub fn check(&self) -> Result<(), PolicyStateError> {
+    pub fn check_sizes(&self) -> Result<(), PolicyStateError> {
         let Architecture { observation_size, action_size, hidden, .. } = &self.architecture;
         if *observation_size == 0 || *action_size == 0 || hidden.contains(&0) {
             return Err(PolicyStateError::EmptyLayer {
@@ -154,20 +172,43 @@ impl PolicyState {
             return Err(PolicyStateError::LogStdCount { expected, found });
         }
         if let Some(normalizer) = &self.normalizer {
-            let (expected, found) = (*observation_size, normalizer.mean().len());
-            if expected != found {
-                return Err(PolicyStateError::NormalizerSize { expected, found });
+            for statistics in [normalizer.mean(), normalizer.std()] {
+                let (expected, found) = (*observation_size, statistics.len());
+                if expected != found {
+                    return Err(PolicyStateError::NormalizerSize { expected, found });
+                }
             }
+        }
+        Ok(())
+    }
+
+    /// Checks lengths, finiteness, deviations and bounds.
+    ///
+    /// # Errors
+    /// The first [`PolicyStateError`] found.
+    pub fn check(&self) -> Result<(), PolicyStateError> {
+        self.check_sizes()?;
+        if let Some(normalizer) = &self.normalizer {
             check_finite("normalizer mean", normalizer.mean())?;
             check_finite("normalizer std", normalizer.std())?;
-        }
-        if let Deviation::Learned(LogStdBounds { min, max }) = self.deviation
-            && (min > max || min.is_nan() || max.is_nan())
-        {
-            return Err(PolicyStateError::Bounds { min, max });
+            if let Some(index) = normalizer.std().iter().position(|std| *std <= 0.0) {
+                return Err(PolicyStateError::NormalizerStd { index, value: normalizer.std()[index] });
+            }
         }
         check_finite("mean parameter", &self.mean_parameters)?;
-        check_finite("log_std", &self.log_std)
+        check_finite("log_std", &self.log_std)?;
+        if let Deviation::Learned(bounds) = self.deviation {
+            let LogStdBounds { min, max } = bounds;
+            if !(min <= max && min.is_finite() && max.is_finite()) {
+                return Err(PolicyStateError::Bounds { min, max });
+            }
+            // In the precision in which it is trained.
+            let held = min as f32..=max as f32;
+            if let Some(index) = self.log_std.iter().position(|log_std| !held.contains(&(*log_std as f32))) {
+                return Err(PolicyStateError::OutOfBounds { index, value: self.log_std[index], bounds });
+            }
+        }
+        Ok(())
     }
 }
 

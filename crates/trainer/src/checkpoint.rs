@@ -7,6 +7,8 @@ use policy_nets::files;
 use policy_nets::tensor_file::{self, HostTensor, StoredFloat, TensorFile, TensorFileError};
 use serde::{Deserialize, Serialize};
 
+use crate::algorithms::AlgorithmError;
+
 /// What the metadata entry `format` starts with; the version follows.
 const FORMAT: &str = "rtpg-checkpoint/";
 /// The version that is written. Version 1 has no checksum and no best policy; it is read as well.
@@ -149,15 +151,16 @@ impl Checkpoint {
     ///
     /// # Errors
     /// A tensor that is missing, has another shape or holds a number that is not finite.
-    pub fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f64>, anyhow::Error> {
-        let tensor = self.tensors.get(name).ok_or_else(|| anyhow::anyhow!("no tensor `{name}`"))?;
-        anyhow::ensure!(
-            tensor.shape == shape,
-            "tensor `{name}` has shape {:?}, expected {shape:?}",
-            tensor.shape
-        );
+    pub fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f64>, AlgorithmError> {
+        let Some(tensor) = self.tensors.get(name) else {
+            return Err(AlgorithmError(format!("no tensor `{name}`")));
+        };
+        let refuse = |reason: String| Err(AlgorithmError(format!("tensor `{name}` {reason}")));
+        if tensor.shape != shape {
+            return refuse(format!("has shape {:?}, expected {shape:?}", tensor.shape));
+        }
         if let Some(value) = tensor.values.iter().find(|value| !value.is_finite()) {
-            anyhow::bail!("tensor `{name}` holds {value}");
+            return refuse(format!("holds {value}"));
         }
         Ok(tensor.values.clone())
     }
@@ -221,5 +224,17 @@ mod tests {
         let bytes = tensor_file::to_bytes(&BTreeMap::new(), &metadata, StoredFloat::F64).unwrap();
         std::fs::write(&path, bytes).unwrap();
         assert_eq!(Checkpoint::load(&path).unwrap().progress.iteration, 4);
+    }
+
+    /// Which of two equally good policies is kept as the best depends on the last bit.
+    #[test]
+    fn the_best_score_is_kept_to_the_bit() {
+        let (folder, path) = saved();
+        for score in [-0.013407844582866193, 9.545454545454545, 1.0 / 3.0, -1e-300, 5e-324, f64::MAX] {
+            let progress = Progress { best_score: Some(score), ..Progress::default() };
+            let checkpoint = Checkpoint { progress, tensors: BTreeMap::new() };
+            checkpoint.save(&path, &folder.path().join("previous.safetensors")).unwrap();
+            assert_eq!(Checkpoint::load(&path).unwrap().progress.best_score, Some(score));
+        }
     }
 }

@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 use estimator::step_returns_in_place;
 use kernels::{BatchBuffers, Buffer, KernelDevice, Returns, WindowBuffers};
 
-use crate::algorithms::{Restore, Saved};
+use crate::algorithms::{AlgorithmError, Restore, Saved};
 use crate::device_trajectories::DeviceTrajectories;
 use crate::ring::{Batches, Ring};
 use crate::trajectories::{BatchShape, Trajectories};
@@ -103,10 +103,12 @@ impl DeviceWindow {
     ///
     /// # Errors
     /// When the batch is on another device, or has other sizes.
-    pub fn push_device(&mut self, batch: &DeviceTrajectories) -> Result<(), anyhow::Error> {
-        anyhow::ensure!(batch.shape == self.shape, "the batch has other sizes than the window's");
+    pub fn push_device(&mut self, batch: &DeviceTrajectories) -> Result<(), AlgorithmError> {
+        if batch.shape != self.shape {
+            return Err(AlgorithmError("the batch has other sizes than the window's".to_owned()));
+        }
         let device = &self.device;
-        let elsewhere = || anyhow::anyhow!("the batch is not on the window's device");
+        let elsewhere = || AlgorithmError("the batch is not on the window's device".to_owned());
         let batch = BatchBuffers {
             observations: device.buffer_of(batch.observations.clone()).ok_or_else(elsewhere)?,
             actions: device.buffer_of(batch.actions.clone()).ok_or_else(elsewhere)?,
@@ -161,7 +163,7 @@ impl DeviceWindow {
     ///
     /// # Errors
     /// A tensor that is missing or has another shape.
-    pub fn restore(&mut self, read: &mut Restore<'_>) -> Result<(), anyhow::Error> {
+    pub fn restore(&mut self, read: &mut Restore<'_>) -> Result<(), AlgorithmError> {
         let batches = Batches::restore(&mut self.ring, self.shape, read)?;
         self.buffers.filled = self.ring.filled;
         let (device, buffers) = (&self.device, &self.buffers);

@@ -52,13 +52,17 @@ impl Evaluator {
     /// Makes the environments.
     ///
     /// # Errors
-    /// When an environment cannot be made.
+    /// When an environment cannot be made, or has other sizes than its entry.
+    ///
+    /// # Panics
+    /// When `episodes` or `horizon` is 0.
     pub fn new(
         entry: &Entry,
         episodes: usize,
         horizon: usize,
         threads: &Threads,
     ) -> Result<Self, RollOutError> {
+        assert!(episodes > 0 && horizon > 0, "{episodes} episodes of {horizon} steps");
         let size = episodes.min(PART);
         let sizes = [(size, episodes / size), (episodes % size, 1)];
         let parts = sizes.into_iter().filter(|(size, _)| *size > 0).map(|(size, times)| {

@@ -3,7 +3,7 @@
 use estimator::step_returns_in_place;
 use policy_nets::fused;
 
-use crate::algorithms::{Restore, Saved};
+use crate::algorithms::{AlgorithmError, Restore, Saved};
 use crate::ring::{Batches, Ring};
 use crate::trajectories::{BatchShape, Trajectories};
 use crate::window::ReturnRule;
@@ -125,7 +125,7 @@ impl HostWindow {
     ///
     /// # Errors
     /// A tensor that is missing or has another shape.
-    pub fn restore(&mut self, read: &mut Restore<'_>) -> Result<(), anyhow::Error> {
+    pub fn restore(&mut self, read: &mut Restore<'_>) -> Result<(), AlgorithmError> {
         let batches = Batches::restore(&mut self.ring, self.shape, read)?;
         let fill = |ring: &mut [f32], values: &[f64]| {
             ring.iter_mut().zip(values).for_each(|(stored, value)| *stored = *value as f32);

@@ -43,3 +43,8 @@ pub mod warnings;
 pub mod window;
 
 pub use policy_nets::threads;
+
+/// The code in docs/library.md, as documentation tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/library.md")]
+struct Library;

@@ -12,12 +12,12 @@ use crate::trajectories::BatchShape;
 /// Bytes that a run needs at most, by part: in the memory of this machine, but for [`device`](Self::device).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MemoryNeed {
-    /// The program itself, 96 bytes for each parameter (copies, moments, gradients), what every environment takes, and the
-    /// threads' own memory where it is more than a little.
+    /// The program itself, 96 bytes for each parameter (copies, moments, gradients), and the threads' own memory where it is
+    /// more than a little.
     pub program: f64,
     /// The window: `omega N T (O + 2 A + 2)` numbers of 4 bytes.
     pub window: f64,
-    /// Fresh trajectories, `N T` steps of `4 (O + 2 A) + 8` bytes, and what [`of_evaluation`] says.
+    /// Fresh trajectories, `N T` steps of `4 (O + 2 A) + 8` bytes, their environments, and what [`of_evaluation`] says.
     pub batches: f64,
     /// Work memory of the estimator: with tensor operations, the activations of every layer and as much again for their
     /// gradients; with fused kernels of the CPU one gradient for each trajectory, and where they take more than [`SWEEP_BYTES`]
@@ -70,9 +70,10 @@ impl MemoryNeed {
         };
         let numbers = window * steps * (step + 2.0);
         Self {
-            program: PROGRAM + PARAMETER * parameters + environment_memory(environment) * trajectories as f64,
+            program: PROGRAM + PARAMETER * parameters,
             window: numbers * 4.0,
             batches: of_steps(shape)
+                + environment_memory(environment) * trajectories as f64
                 + of_evaluation(BatchShape { trajectories: episodes, ..shape }, environment),
             estimator,
             checkpoint: numbers * 16.0,
@@ -307,11 +308,11 @@ mod tests {
         let shape = BatchShape { trajectories: 40, horizon: 100, observation_size: 17, action_size: 6 };
         let need = MemoryNeed::new(shape, 8, 10, &architecture, true, "half-cheetah");
         assert_eq!(need.window, 32_000.0 * 4.0 * 31.0);
-        assert_eq!(need.program, PROGRAM + 96.0 * 1760.0 + 40.0 * SIMULATED_ENVIRONMENT);
-        assert_eq!(need.batches, 5_000.0 * 124.0 + 10.0 * (SIMULATED_ENVIRONMENT + 16.0));
+        assert_eq!(need.program, PROGRAM + 96.0 * 1760.0);
+        assert_eq!(need.batches, 5_000.0 * 124.0 + 50.0 * SIMULATED_ENVIRONMENT + 160.0);
         let episodes = MemoryNeed::new(shape, 8, 1_000_000, &architecture, true, "half-cheetah").batches;
         let held = 256.0 + 64.0;
-        assert_eq!(episodes, (40.0 + held) * 100.0 * 124.0 + held * SIMULATED_ENVIRONMENT + 16e6);
+        assert_eq!(episodes, (40.0 + held) * (100.0 * 124.0 + SIMULATED_ENVIRONMENT) + 16e6);
         assert_eq!(need.estimator, 320.0 * 1760.0 * 4.0);
         assert_eq!(need.with_threads(2, [40, 10, 320], &architecture), need, "it is in the program's");
         let wide = Architecture { hidden: vec![20_000], ..architecture.clone() };

@@ -80,7 +80,11 @@ impl Optimizer {
     }
 
     /// The parameters after one step along `gradient`. Both are `[P]` on the same device.
+    ///
+    /// # Panics
+    /// When the lengths differ.
     pub fn step(&mut self, parameters: Tensor<1>, gradient: Tensor<1>) -> Tensor<1> {
+        assert_eq!(parameters.dims(), gradient.dims(), "a component of the gradient for each parameter");
         match self {
             Self::Constant { learning_rate } => parameters + gradient.mul_scalar(*learning_rate),
             Self::Adam(adam) => adam.step(parameters, gradient),
@@ -90,7 +94,7 @@ impl Optimizer {
     /// The same step on the host, to the bit that of single-precision tensors there: `parameters` become those after it.
     ///
     /// # Panics
-    /// When the lengths differ.
+    /// When the lengths differ, or are others than in the step before.
     pub fn step_on_host(&mut self, parameters: &mut [f32], gradient: &[f32]) {
         assert_eq!(parameters.len(), gradient.len(), "a component of the gradient for each parameter");
         match self {
@@ -194,6 +198,7 @@ impl Adam {
     fn step_on_host(&mut self, parameters: &mut [f32], gradient: &[f32]) {
         let AdamConfig { learning_rate, beta_1, beta_2, epsilon } = self.config;
         let [mut mean, mut square] = Moments::on_host(self.moments.take(), parameters.len());
+        assert_eq!(mean.len(), parameters.len(), "as many parameters as in the step before");
         self.steps += 1;
         let power = self.steps.cast_signed();
         let rate = (learning_rate / (1.0 - beta_1.powi(power))) as f32;

@@ -9,6 +9,9 @@ use policy_nets::tensor_file::StoredFloat;
 use crate::run_folder::RunFolder;
 use crate::training::{TrainError, Trainer};
 
+/// The most bytes of the run's name that are kept; file systems take 255 for a name.
+const LONGEST_NAME: usize = 200;
+
 /// Saves a run as a folder that it can be resumed from: beside its own folder, or where that cannot be, in the system's
 /// folder for temporary files. `metrics` are the bytes of `metrics.csv`, and `digest` their hash.
 ///
@@ -20,7 +23,9 @@ pub(crate) fn save(
     metrics: &[u8],
     digest: String,
 ) -> Result<PathBuf, TrainError> {
-    let name = folder.file_name().unwrap_or("run".as_ref()).to_string_lossy().into_owned();
+    let name = folder.file_name().unwrap_or("run".as_ref()).to_string_lossy();
+    // With what is added to it, it still has to be a name.
+    let name = &name[..name.floor_char_boundary(LONGEST_NAME)];
     let beside = folder.with_file_name(format!("{name}-rescued"));
     match save_in(trainer, &beside, metrics, digest.clone()) {
         Ok(path) => Ok(path),

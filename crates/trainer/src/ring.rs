@@ -3,7 +3,7 @@
 
 use policy_nets::tensor_file::HostTensor;
 
-use crate::algorithms::{Restore, Saved};
+use crate::algorithms::{AlgorithmError, Restore, Saved};
 use crate::trajectories::BatchShape;
 
 /// Which slots of a ring are filled.
@@ -16,6 +16,7 @@ pub(crate) struct Ring {
 
 impl Ring {
     pub(crate) fn new(capacity: usize) -> Self {
+        assert!(capacity > 0, "a window of no batches");
         Self { capacity, filled: 0, newest: 0 }
     }
 
@@ -33,7 +34,7 @@ impl Ring {
     }
 
     /// Takes back what [`position`](Self::position) gave.
-    pub(crate) fn restore(&mut self, position: &[f64]) -> Result<(), anyhow::Error> {
+    pub(crate) fn restore(&mut self, position: &[f64]) -> Result<(), AlgorithmError> {
         let restored = Self { filled: position[0] as usize, newest: position[1] as usize, ..*self };
         // A ring that is not full has never gone round: its newest batch is the last.
         let fits = match restored.filled {
@@ -41,11 +42,12 @@ impl Ring {
             filled if filled < self.capacity => restored.newest + 1 == filled,
             filled => filled == self.capacity && restored.newest < filled,
         };
-        anyhow::ensure!(
-            fits && restored.position() == position,
-            "window.position is {position:?}, which no window of {} batches has",
-            self.capacity
-        );
+        if !fits || restored.position() != position {
+            return Err(AlgorithmError(format!(
+                "window.position is {position:?}, which no window of {} batches has",
+                self.capacity
+            )));
+        }
         *self = restored;
         Ok(())
     }
@@ -95,13 +97,15 @@ impl Batches {
         ring: &mut Ring,
         shape: BatchShape,
         read: &mut Restore<'_>,
-    ) -> Result<Self, anyhow::Error> {
+    ) -> Result<Self, AlgorithmError> {
         ring.restore(&read("window.position", &[2])?)?;
         let BatchShape { trajectories, horizon, observation_size, action_size } = shape;
         let filled = ring.filled;
         let steps = |last| [filled, trajectories, horizon, last];
         let length = |value: f64| {
-            anyhow::ensure!((0.0..=horizon as f64).contains(&value), "window.lengths holds {value}");
+            if !(0.0..=horizon as f64).contains(&value) {
+                return Err(AlgorithmError(format!("window.lengths holds {value}")));
+            }
             Ok(value as u32)
         };
         Ok(Self {

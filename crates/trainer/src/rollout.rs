@@ -28,6 +28,19 @@ pub enum RollOutError {
     /// Environments of one kind differ.
     #[error(transparent)]
     Batch(#[from] BatchError),
+    /// An environment is not what its entry in the registry says.
+    #[error(
+        "environment `{name}` has {} observation and {} action components, but its entry says {} and {}",
+        found[0], found[1], expected[0], expected[1]
+    )]
+    Entry {
+        /// Name of the entry.
+        name: &'static str,
+        /// Components of an observation and of an action that the entry says.
+        expected: [usize; 2],
+        /// Those of the environment.
+        found: [usize; 2],
+    },
     /// A step could not be made.
     #[error("iteration {iteration}, trajectory {trajectory}, step {step}")]
     Step {
@@ -123,7 +136,10 @@ impl RollOut {
     /// Makes `trajectories` environments.
     ///
     /// # Errors
-    /// When an environment cannot be made.
+    /// When an environment cannot be made, or has other sizes than its entry.
+    ///
+    /// # Panics
+    /// When `trajectories` or `horizon` is 0.
     pub fn new(
         entry: &Entry,
         trajectories: usize,
@@ -150,6 +166,7 @@ impl RollOut {
             observation_size: entry.observation_size,
             action_size: entry.action_size,
         };
+        assert!(trajectories > 0 && horizon > 0, "{trajectories} trajectories of {horizon} steps");
         let group_size = group_size(trajectories, threads.count());
         let groups = (0..trajectories)
             .step_by(group_size)
@@ -182,10 +199,13 @@ impl RollOut {
     /// number of threads; [`RollOutError::Panicked`].
     ///
     /// # Panics
-    /// When `batch` has other sizes, or the policy than the environment.
+    /// When `batch` has other sizes, or the policy than the environment, or [`PolicyState::check_sizes`] refuses the policy.
     pub fn run(&mut self, sampling: Sampling<'_>, batch: &mut Trajectories) -> Result<usize, RollOutError> {
         let shape = self.shape;
         assert_eq!(batch.shape, shape, "sizes of the batch");
+        if let Err(error) = sampling.policy.check_sizes() {
+            panic!("{error}");
+        }
         let sizes = (sampling.policy.architecture.observation_size, sampling.policy.architecture.action_size);
         assert_eq!(sizes, (shape.observation_size, shape.action_size), "sizes of the policy");
         let architecture = &sampling.policy.architecture;
@@ -279,8 +299,16 @@ impl Group {
     fn new(entry: &Entry, size: usize, spare: &mut Vec<Box<dyn Environment>>) -> Result<Self, RollOutError> {
         let environment = |_| spare.pop().map_or_else(|| entry.make(), Ok);
         let environments = (0..size).map(environment).collect::<Result<Vec<_>, _>>()?;
+        let environments = EnvironmentBatch::new(environments)?;
+        let (expected, found) = (
+            [entry.observation_size, entry.action_size],
+            [environments.observation_size(), environments.action_size()],
+        );
+        if expected != found {
+            return Err(RollOutError::Entry { name: entry.name, expected, found });
+        }
         Ok(Self {
-            environments: EnvironmentBatch::new(environments)?,
+            environments,
             observations: vec![0.0; size * entry.observation_size],
             actions: vec![0.0; size * entry.action_size],
             rewards: vec![0.0; size],

@@ -12,10 +12,10 @@ use policy_nets::{GaussianPolicy, Normalizer, PolicyState};
 
 pub use self::error::TrainError;
 use self::error::{in_evaluation, in_iteration};
-use self::preparation::device_roll_out;
 #[cfg(test)]
 pub(crate) use self::preparation::preset_policy;
 pub(crate) use self::preparation::{batch_shape, check_memory, check_options, memory_need};
+use self::preparation::{check_entry, device_roll_out};
 use crate::algorithms::{self, Algorithm, Update};
 use crate::checkpoint::Progress;
 use crate::config::{BadBatches, Config};
@@ -66,23 +66,32 @@ pub struct Trainer {
 pub const MOST_DROPPED_IN_A_ROW: u32 = 100;
 
 impl Trainer {
-    /// Prepares a run on `device`.
+    /// Prepares a run on `device`, whatever `config.device` names. [`load_start`](Self::load_start) takes the policy that
+    /// `policy.start` names.
     ///
     /// # Errors
-    /// An unknown environment, options that do not go together, an environment that cannot be made.
+    /// An unknown environment, and what [`with_environment`](Self::with_environment) refuses.
     pub fn new(config: &Config, device: &SelectedDevice) -> Result<Self, TrainError> {
         Self::with_environment(config, *registry::find(&config.environment.name)?, device)
     }
 
-    /// Prepares a run on `device` in an environment of the caller's own, whatever `config` names.
+    /// Prepares a run on `device` in an environment of the caller's own, whose name takes the place of the one in `config`. The
+    /// horizon is that of `config`, which [`load`](crate::config::load()) fills in from the environment that a preset names; where
+    /// `environment.horizon` is `None`, it is the entry's.
     ///
     /// # Errors
-    /// Options that do not go together, an environment that cannot be made.
+    /// Values out of their range, options that do not go together, an environment that cannot be made or is not what `entry` says, a
+    /// run that memory has no room for, threads that the system refuses.
     pub fn with_environment(
         config: &Config,
         entry: Entry,
         device: &SelectedDevice,
     ) -> Result<Self, TrainError> {
+        let mut config = config.clone();
+        entry.name.clone_into(&mut config.environment.name);
+        let config = &config;
+        config.check()?;
+        check_entry(&entry)?;
         check_options(config)?;
         let threads = Threads::new(config.threads)?;
         let streams = Streams::new(config.seed);
@@ -158,9 +167,9 @@ impl Trainer {
         evaluation.into_iter().chain([self.sampler.environment_time()]).sum()
     }
 
-    /// Puts another algorithm in the place of the configured one.
-    #[cfg(test)]
-    pub(crate) fn set_algorithm(&mut self, algorithm: Box<dyn Algorithm>) {
+    /// Puts another algorithm in the place of the configured one, before the first iteration. Files of the run still have the
+    /// name of the configured one, and its batches are those for which memory is reckoned.
+    pub fn set_algorithm(&mut self, algorithm: Box<dyn Algorithm>) {
         self.algorithm = algorithm;
     }
 

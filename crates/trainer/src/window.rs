@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use estimator::{Baseline, LoggedActions, StepReturn, step_mask, step_returns};
 
-use crate::algorithms::{Restore, Saved};
+use crate::algorithms::{AlgorithmError, Restore, Saved};
 use crate::config::AlgorithmConfig;
 use crate::ring::{Batches, Ring};
 use crate::trajectories::{BatchShape, Trajectories};
@@ -53,6 +53,9 @@ impl ReturnRule {
 
 impl Window {
     /// An empty window of `capacity` batches.
+    ///
+    /// # Panics
+    /// When `capacity` is 0.
     pub fn new(capacity: usize, shape: BatchShape, device: &Device) -> Self {
         let BatchShape { trajectories, horizon, observation_size, action_size } = shape;
         let steps = |last: usize| Tensor::zeros([capacity, trajectories, horizon, last], device);
@@ -140,8 +143,12 @@ impl Window {
     }
 
     /// The part of the window that one slot holds, as a window of one batch.
+    ///
+    /// # Panics
+    /// When the slot holds no batch.
     #[must_use]
     pub fn slot(&self, slot: usize) -> Self {
+        assert!(slot < self.ring.filled, "slot {slot} of {} that hold a batch", self.ring.filled);
         let only = slot..=slot;
         Self {
             shape: self.shape,
@@ -185,7 +192,7 @@ impl Window {
     ///
     /// # Errors
     /// A tensor that is missing or has another shape.
-    pub fn restore(&mut self, read: &mut Restore<'_>) -> Result<(), anyhow::Error> {
+    pub fn restore(&mut self, read: &mut Restore<'_>) -> Result<(), AlgorithmError> {
         let batches = Batches::restore(&mut self.ring, self.shape, read)?;
         let BatchShape { trajectories, horizon, observation_size, action_size } = self.shape;
         let (filled, device) = (self.ring.filled, self.mask.device());

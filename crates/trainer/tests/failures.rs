@@ -10,7 +10,7 @@ use environments::{Environment, StepError, Transition};
 use policy_nets::{GaussianPolicy, PolicyState};
 use rand::{Rng, RngExt};
 use trainer::algorithms::{Algorithm, FusedReuse, TrajectoryReuse};
-use trainer::config::{Config, Source, load};
+use trainer::config::{AlgorithmConfig, Config, Source, load};
 use trainer::device::{self, SelectedDevice};
 use trainer::finite::{Layout, Quantity};
 use trainer::metrics::{self, MetricsRow};
@@ -391,4 +391,47 @@ fn what_is_evaluated_has_the_newest_statistics() {
     trainer.step().unwrap();
     assert_eq!(trainer.policy().normalizer.as_ref().unwrap().count(), 60.0);
     assert_eq!(trainer.best_policy(), trainer.policy());
+}
+
+/// Configurations that a program changes are checked as those of files are, and entries against their environments.
+#[test]
+fn configurations_and_entries_of_programs_are_checked() {
+    let refusal = |change: &dyn Fn(&mut Config), entry: Entry| {
+        let mut config = config("");
+        change(&mut config);
+        let Err(error) = Trainer::with_environment(&config, entry, &cpu()) else { panic!("it was taken") };
+        error.to_string()
+    };
+    let healthy = entry::<HEALTHY>();
+    for (change, expected) in [
+        (
+            &(|config: &mut Config| config.environment.horizon = Some(0)) as &dyn Fn(&mut Config),
+            "`environment.horizon` is 0",
+        ),
+        (&|config: &mut Config| config.policy.hidden = vec![0], "`policy.hidden[0]` is 0"),
+        (&|config: &mut Config| config.policy.variance = -1.0, "`policy.variance` is -1"),
+        (&|config: &mut Config| config.evaluation.episodes = 0, "`evaluation.episodes` is 0"),
+        (&|config: &mut Config| config.threads = 100_000, "`threads` is 100000"),
+        (
+            &|config: &mut Config| {
+                let AlgorithmConfig::RtPg(options) = &mut config.algorithm else { panic!() };
+                options.exponent = f64::NAN;
+            },
+            "`algorithm.exponent` is NaN",
+        ),
+    ] {
+        let error = refusal(change, healthy);
+        assert!(error.starts_with("configuration: key ") && error.contains(expected), "{error}");
+    }
+    let keep = |_: &mut Config| ();
+    let error = refusal(&keep, Entry { horizon: 0, ..healthy });
+    assert!(error.contains("a horizon of 0, expected at least 1"), "{error}");
+    let error = refusal(&keep, Entry { observation_size: 3, ..healthy });
+    assert!(
+        error.contains("has 1 observation and 1 action components, but its entry says 3 and 1"),
+        "{error}"
+    );
+    let trainer =
+        Trainer::with_environment(&config(""), Entry { name: "my-own", ..healthy }, &cpu()).unwrap();
+    assert_eq!(trainer.config().environment.name, "my-own");
 }

@@ -50,12 +50,20 @@ pub(super) struct Block {
 
 impl FusedNetwork {
     /// A network of this shape with all parameters zero, for the best instruction set of this processor.
+    ///
+    /// # Panics
+    /// When a layer is empty.
     pub fn new(architecture: &Architecture) -> Self {
         Self::with_instruction_set(architecture, InstructionSet::detect())
     }
 
     /// The same for a given instruction set.
+    ///
+    /// # Panics
+    /// As [`new`](Self::new).
     pub fn with_instruction_set(architecture: &Architecture, instruction_set: InstructionSet) -> Self {
+        let sizes = architecture.layers();
+        assert!(sizes.iter().all(|(inputs, outputs)| *inputs > 0 && *outputs > 0), "empty layers: {sizes:?}");
         let mut layers = Vec::new();
         let (vectors, mut packed_start) = (instruction_set.lanes_and_most_group(), 0);
         for sizes in architecture.layers() {

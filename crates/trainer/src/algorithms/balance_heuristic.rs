@@ -5,7 +5,7 @@ use estimator::{balance_heuristic_weights, log_ratio};
 use policy_nets::GaussianPolicy;
 use policy_nets::tensor_file::HostTensor;
 
-use super::{Restore, Saved};
+use super::{AlgorithmError, Restore, Saved};
 use crate::window::Window;
 
 /// `R[l, i, j] = ln p_l(tau_ij) - ln p_i(tau_ij)` for every pair of a policy `l` and a batch `i` in the window.
@@ -62,7 +62,7 @@ impl BalanceHeuristic {
         saved.insert("balance_heuristic.log_ratios".to_owned(), log_ratios);
     }
 
-    pub(super) fn restore(&mut self, read: &mut Restore<'_>) -> Result<(), anyhow::Error> {
+    pub(super) fn restore(&mut self, read: &mut Restore<'_>) -> Result<(), AlgorithmError> {
         let device = self.parameters.device();
         let shape = self.parameters.dims();
         let values = read("balance_heuristic.parameters", &shape)?;

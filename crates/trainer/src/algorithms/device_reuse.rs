@@ -11,7 +11,7 @@ use kernels::{
 use policy_nets::{Architecture, Deviation, GaussianPolicy, PolicyState};
 
 use super::weighting::{Weighting, kernel_weighting};
-use super::{Algorithm, Draw, Estimate, Restore, Saved, Update};
+use super::{Algorithm, AlgorithmError, Draw, Estimate, Restore, Saved, Update};
 use crate::config::AlgorithmConfig;
 use crate::device_trajectories::DeviceTrajectories;
 use crate::device_window::DeviceWindow;
@@ -236,7 +236,7 @@ impl Algorithm for DeviceReuse {
         &mut self,
         fresh: &DeviceTrajectories,
         phases: &mut Phases,
-    ) -> Result<(), anyhow::Error> {
+    ) -> Result<(), AlgorithmError> {
         phases.time(Phase::Push, || self.window.push_device(fresh))
     }
 
@@ -298,7 +298,7 @@ impl Algorithm for DeviceReuse {
         self.window.save(saved);
     }
 
-    fn restore(&mut self, read: &mut Restore<'_>) -> Result<(), anyhow::Error> {
+    fn restore(&mut self, read: &mut Restore<'_>) -> Result<(), AlgorithmError> {
         self.window.restore(read)
     }
 }

@@ -9,7 +9,7 @@ use policy_nets::fused::{self, FusedNetwork, TrajectoryStatistics, Workspace};
 use policy_nets::{Architecture, Deviation, GaussianPolicy, PolicyState};
 
 use super::weighting::{Weighting, kernel_weighting};
-use super::{Algorithm, Draw, Estimate, Packed, Restore, Saved, Update};
+use super::{Algorithm, AlgorithmError, Draw, Estimate, Packed, Restore, Saved, Update};
 use crate::config::AlgorithmConfig;
 use crate::finite::Layout;
 use crate::host_window::HostWindow;
@@ -114,7 +114,7 @@ impl FusedReuse {
             let bounded =
                 |value: f64| if value > -estimator::LOG_ZERO { -estimator::LOG_ZERO } else { value };
             log_ratio = statistics.iter().map(|row| bounded(row.log_ratio)).collect();
-            let exponents: Vec<f64> = statistics.iter().map(|row| bounded(row.divergence)).collect();
+            let exponents: Vec<f64> = statistics.iter().map(|row| row.divergence).collect();
             (weights, diagnostics) = weighting.weigh_on_host(&log_ratio, &exponents, window.len());
             weighing = start.elapsed();
             Ok::<_, std::convert::Infallible>(weights.clone())
@@ -203,7 +203,7 @@ impl Algorithm for FusedReuse {
         self.window.save(saved);
     }
 
-    fn restore(&mut self, read: &mut Restore<'_>) -> Result<(), anyhow::Error> {
+    fn restore(&mut self, read: &mut Restore<'_>) -> Result<(), AlgorithmError> {
         self.window.restore(read)
     }
 }

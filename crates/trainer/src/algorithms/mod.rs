@@ -114,8 +114,13 @@ impl Estimate {
 /// Named tensors of a checkpoint.
 pub type Saved = BTreeMap<String, HostTensor>;
 
+/// Why an algorithm's memory was not restored, or a batch not taken in.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct AlgorithmError(pub String);
+
 /// Finds a tensor of a checkpoint by name and checks its shape.
-pub type Restore<'a> = dyn FnMut(&str, &[usize]) -> Result<Vec<f64>, anyhow::Error> + 'a;
+pub type Restore<'a> = dyn FnMut(&str, &[usize]) -> Result<Vec<f64>, AlgorithmError> + 'a;
 
 /// One algorithm with its memory.
 ///
@@ -142,8 +147,8 @@ pub trait Algorithm: Send {
         &mut self,
         _fresh: &DeviceTrajectories,
         _phases: &mut Phases,
-    ) -> Result<(), anyhow::Error> {
-        anyhow::bail!("the algorithm takes its batches from the host")
+    ) -> Result<(), AlgorithmError> {
+        Err(AlgorithmError("the algorithm takes its batches from the host".to_owned()))
     }
 
     /// Estimates the gradient and steps along it.
@@ -165,7 +170,7 @@ pub trait Algorithm: Send {
     ///
     /// # Errors
     /// A tensor that is missing or has another shape.
-    fn restore(&mut self, read: &mut Restore<'_>) -> Result<(), anyhow::Error>;
+    fn restore(&mut self, read: &mut Restore<'_>) -> Result<(), AlgorithmError>;
 }
 
 /// Makes the algorithm of a configuration, for policies like `policy`; `shape.trajectories` is its batch size, and `streams`

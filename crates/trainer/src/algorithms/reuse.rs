@@ -6,7 +6,7 @@ use policy_nets::{GaussianPolicy, PolicyState, gaussian};
 
 use super::balance_heuristic::BalanceHeuristic;
 use super::weighting::{Weighting, with_diagnostics};
-use super::{Algorithm, Draw, Estimate, Restore, Saved};
+use super::{Algorithm, AlgorithmError, Draw, Estimate, Restore, Saved};
 use crate::config::AlgorithmConfig;
 use crate::phases::{Phase, Phases};
 use crate::random::Streams;
@@ -145,7 +145,7 @@ impl Algorithm for TrajectoryReuse {
         }
     }
 
-    fn restore(&mut self, read: &mut Restore<'_>) -> Result<(), anyhow::Error> {
+    fn restore(&mut self, read: &mut Restore<'_>) -> Result<(), AlgorithmError> {
         self.window.restore(&mut *read)?;
         match &mut self.weights {
             Weights::BalanceHeuristic(memory) => memory.restore(read),

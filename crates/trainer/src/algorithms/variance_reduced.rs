@@ -7,7 +7,7 @@ use policy_nets::tensor_file::HostTensor;
 use rand::RngExt;
 
 use super::off_policy::Sample;
-use super::{Algorithm, Draw, Estimate, Restore, Saved};
+use super::{Algorithm, AlgorithmError, Draw, Estimate, Restore, Saved};
 use crate::config::{CorrectionRule, SnapshotSchedule, VarianceReduction};
 use crate::phases::{Phase, Phases};
 use crate::random::{Purpose, Streams};
@@ -148,10 +148,10 @@ impl Algorithm for VarianceReduced {
         saved.insert("reference.estimate".to_owned(), host(&self.reference.estimate));
     }
 
-    fn restore(&mut self, read: &mut Restore<'_>) -> Result<(), anyhow::Error> {
+    fn restore(&mut self, read: &mut Restore<'_>) -> Result<(), AlgorithmError> {
         let device = self.reference.parameters.device();
         let shape = self.reference.parameters.dims();
-        let mut tensor = |name: &str| -> Result<Tensor<1>, anyhow::Error> {
+        let mut tensor = |name: &str| -> Result<Tensor<1>, AlgorithmError> {
             Ok(Tensor::from_data(TensorData::new(read(name, &shape)?, shape), &device))
         };
         self.reference = Reference {

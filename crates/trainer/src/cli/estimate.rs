@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::FloatDType;
 use clap::ValueEnum;
-use estimator::{Baseline, CoefficientRule, DivergenceEstimator, MixtureRule, StepReturn};
+use estimator::{
+    Baseline, CoefficientRule, DivergenceEstimator, EXPONENTS, MixtureRule, StepReturn, is_exponent,
+};
 use policy_nets::PolicyState;
 use policy_nets::files::write_atomically;
 use policy_nets::tensor_file::{self, StoredFloat, TensorFile};
-use trainer::config::{EXPONENTS, is_exponent};
 use trainer::device::{self, DeviceChoice};
 use trainer::logged::{LoggedEstimate, LoggedOptions, LoggedTrajectories, LoggedWeights, estimate};
 use trainer::run_folder::policy_file;

@@ -149,12 +149,12 @@ pub(crate) fn main() -> ExitCode {
         .without_time()
         .log_internal_errors(false)
         .init();
+    silence_panics();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) if error.exit_code() == 0 || error.kind() == HELP_INSTEAD => error.exit(),
         Err(error) => return fail(&anyhow::anyhow!(refusal(&error)), 2),
     };
-    silence_panics();
     #[cfg(unix)]
     ignore_file_size_signal();
     match panics::catch(|| run(arguments.command)) {
@@ -218,7 +218,8 @@ fn ignore_file_size_signal() {
 fn on_interrupt(handle: impl FnMut() + Send + 'static) -> Result<(), Failure> {
     #[cfg(unix)]
     let ignored = ignore_hangup();
-    ctrlc::set_handler(handle).map_err(Failure::run)?;
+    let refused = |error| Failure::run(anyhow::anyhow!("Ctrl-C cannot be listened to: {error}"));
+    ctrlc::set_handler(handle).map_err(refused)?;
     #[cfg(unix)]
     if ignored {
         ignore_hangup();

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use estimator::Baseline;
+use estimator::{Baseline, EXPONENTS, is_exponent};
 use policy_nets::Initialization;
 use toml::Table;
 
@@ -27,13 +27,14 @@ const LARGEST_SEED: u64 = i64::MAX as u64;
 /// The most worker threads: no machine has more use for them, and each costs memory.
 pub const MOST_THREADS: usize = 1024;
 
-/// The exponents of a power mean that are accepted, in words.
-pub const EXPONENTS: &str = "0, or a number from -1000 to -0.001";
-
-/// Whether a power mean is computed with this exponent: near 0 the rounding errors of a logarithm would be divided by it, and far
-/// below, where the mean is the least of both numbers but for the last digits, logarithms leave the range of the numbers.
-pub fn is_exponent(value: f64) -> bool {
-    value == 0.0 || (-1e3..=-1e-3).contains(&value)
+impl Config {
+    /// Checks every value's range, as [`load`](super::load()) does, for a configuration that was changed or made by a program.
+    ///
+    /// # Errors
+    /// [`ConfigError::Range`] for the first value that is out of its range.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        check(self, &Places { place: "configuration".to_owned(), layers: vec![], also_known: &[] })
+    }
 }
 
 /// Checks every value's range.
@@ -97,6 +98,9 @@ pub(super) fn check(config: &Config, places: &Places) -> Result<(), ConfigError>
             checker.below_one("optimizer.beta_1", adam.beta_1)?;
             checker.below_one("optimizer.beta_2", adam.beta_2)?;
             checker.step("optimizer.epsilon", adam.epsilon)?;
+            if adam.epsilon > f64::from(f32::MAX) {
+                return checker.refuse("optimizer.epsilon", format!("{:e}", adam.epsilon), "at most 3.4e38");
+            }
         }
         OptimizerConfig::Constant(constant) => {
             checker.step("optimizer.learning_rate", constant.learning_rate)?;
@@ -274,6 +278,7 @@ mod tests {
             ("optimizer.learning_rate=1e-300", "a number of at least 1.2e-38"),
             ("optimizer.learning_rate=inf", "a number of at least 1.2e-38"),
             ("optimizer.epsilon=1e-46", "a number of at least 1.2e-38"),
+            ("optimizer.epsilon=1e300", "at most 3.4e38"),
             ("optimizer.beta_2=1.0", "a number of at least 0 and below 1"),
             ("checkpoint.seconds=-1.0", "a number of at least 0"),
             ("evaluation.episodes=0", "at least 1"),

@@ -25,10 +25,11 @@ pub enum Source {
 }
 
 impl Source {
-    /// A file when `text` names one or ends in `.toml`, else a preset.
+    /// A file when `text` ends in `.toml` or names something that is no folder, else a preset.
     pub fn parse(text: &str) -> Self {
         let path = Path::new(text);
-        let is_file = path.extension().is_some_and(|extension| extension == "toml") || path.is_file();
+        let is_file = path.extension().is_some_and(|extension| extension == "toml")
+            || (path.exists() && !path.is_dir());
         if is_file { Self::File(path.to_owned()) } else { Self::Preset(text.to_owned()) }
     }
 }
@@ -101,7 +102,14 @@ pub(crate) fn read(path: &Path) -> Result<Table, ConfigError> {
 fn with_preset(mut table: Table, places: &Places) -> Result<Table, ConfigError> {
     match table.remove("preset") {
         None => Ok(table),
-        Some(Value::String(name)) => Ok(merge(presets::table(&name)?, table)),
+        Some(Value::String(name)) => {
+            let preset = presets::table(&name).map_err(|error| ConfigError::Type {
+                place: places.of("preset"),
+                key: "preset".to_owned(),
+                reason: error.to_string(),
+            })?;
+            Ok(merge(preset, table))
+        }
         Some(other) => Err(ConfigError::Type {
             place: places.of("preset"),
             key: "preset".to_owned(),

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use algorithm::{
     AlgorithmConfig, CoefficientKind, ImportanceConfig, OnPolicyConfig, PowerMeanConfig, WindowConfig,
 };
-pub use check::{EXPONENTS, MOST_THREADS, is_exponent};
+pub use check::MOST_THREADS;
 pub use error::ConfigError;
 pub(crate) use error::{nearest, suggestion};
 pub use load::{Source, load, recorded};

@@ -1,5 +1,8 @@
 //! How a run ended, and its final figures.
 
+use std::path::Path;
+
+use policy_nets::files::read_regular;
 use serde::{Deserialize, Serialize};
 
 use crate::phases::PhaseSeconds;
@@ -72,4 +75,14 @@ pub struct Summary {
     pub memory_peak: Option<u64>,
     /// Seconds of every phase in this process.
     pub phase_seconds: PhaseSeconds,
+}
+
+/// The most bytes of a `summary.json`.
+const LARGEST: u64 = 1 << 16;
+
+impl Summary {
+    /// What a run's `summary.json` says; nothing where there is none, or something else.
+    pub(crate) fn read(path: &Path) -> Option<Self> {
+        serde_json::from_slice(&read_regular(path, LARGEST).ok()?).ok()
+    }
 }

@@ -1,7 +1,7 @@
 //! Runs whose device is lost.
 
 use super::*;
-use crate::algorithms::{Algorithm, Draw, Estimate, Restore, Saved, TrajectoryReuse};
+use crate::algorithms::{Algorithm, AlgorithmError, Draw, Estimate, Restore, Saved, TrajectoryReuse};
 use crate::checkpoint::Checkpoint;
 use crate::config::{Source, load};
 use crate::device;
@@ -35,7 +35,7 @@ impl Algorithm for Lost {
         self.inner.save(saved);
     }
 
-    fn restore(&mut self, read: &mut Restore<'_>) -> Result<(), anyhow::Error> {
+    fn restore(&mut self, read: &mut Restore<'_>) -> Result<(), AlgorithmError> {
         self.inner.restore(read)
     }
 }

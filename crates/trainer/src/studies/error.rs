@@ -189,6 +189,7 @@ impl StudyError {
                 matches!(
                     **source,
                     TrainError::Environment(_)
+                        | TrainError::Config(_)
                         | TrainError::Options(_)
                         | TrainError::Memory { .. }
                         | TrainError::Buffer { .. }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use environments::registry;
 
 use super::folder::State;
+use super::workers::on_threads;
 use super::{Plan, PlannedRun, StudyError, StudyFolder, isolated};
 use crate::device::{self, SelectedDevice};
 use crate::memory::{self, format_bytes};
@@ -117,11 +118,7 @@ pub fn execute(
             }
         }
     };
-    std::thread::scope(|scope| {
-        for _ in 0..count {
-            scope.spawn(work);
-        }
-    });
+    on_threads(count, work);
     execution.made = made.into_inner();
     execution.left = pending.len() - execution.made;
     match failure.into_inner().ok().flatten() {

@@ -82,8 +82,7 @@ pub(super) fn make(
 
 /// How a run says that it ended.
 fn ending(run: &Path) -> Option<Ending> {
-    let bytes = fs_err::read(run.join("summary.json")).ok()?;
-    Some(serde_json::from_slice::<Summary>(&bytes).ok()?.ending)
+    Some(Summary::read(&run.join("summary.json"))?.ending)
 }
 
 /// Runs a command to its end, or asks it to stop when `stop` turns true; returns how it ended, what it says was wrong, and
@@ -93,7 +92,10 @@ fn finish(command: &mut Command, stop: &AtomicBool) -> Result<(ExitStatus, Strin
     // In a group of its own, so that Ctrl-C reaches it once, from here.
     #[cfg(unix)]
     std::os::unix::process::CommandExt::process_group(command, 0);
-    let mut child = command.spawn()?;
+    let mut child = command.spawn().map_err(|error| {
+        let program = Path::new(command.get_program()).display();
+        std::io::Error::new(error.kind(), format!("failed to start {program}: {error}"))
+    })?;
     let _listed = Listed::new(child.id());
     let mut stderr = child.stderr.take();
     // Read all the time: a full pipe would hold the process.

@@ -17,6 +17,7 @@ mod isolated;
 pub mod manifest;
 mod plan;
 pub mod report;
+mod workers;
 
 pub use definition::{
     BuiltIn, Definition, Entry, Frozen, Horizontal, Interval, Kind, MOST_RUNS, built_in, load,

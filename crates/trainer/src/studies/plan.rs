@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use policy_nets::files::read_regular;
 use rand::Rng;
 use sha2::{Digest, Sha256};
 use toml::{Table, Value};
@@ -192,7 +193,7 @@ pub(super) fn hash(config: &Config) -> String {
 
 /// SHA-256 of the file of a policy; nothing where it cannot be read, which a run that starts from it tells.
 fn digest_of_policy(path: &Path) -> String {
-    fs_err::read(policy_file(path)).map_or_else(|_| String::new(), |bytes| sha256(&bytes))
+    read_regular(&policy_file(path), u64::MAX).map_or_else(|_| String::new(), |bytes| sha256(&bytes))
 }
 
 /// SHA-256 in hexadecimal digits.

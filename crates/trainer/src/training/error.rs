@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use environments::StepError;
 use environments::registry::UnknownEnvironment;
+use policy_nets::PolicyFileError;
 use policy_nets::tensor_file::TensorFileError;
 
 use super::MOST_DROPPED_IN_A_ROW;
 use crate::checkpoint::CheckpointError;
+use crate::config::ConfigError;
 use crate::figures::FigureError;
 use crate::finite::{BadNumber, Quantity};
 use crate::folder_lock::LockError;
@@ -20,7 +22,7 @@ use crate::run_folder::{RunFolderError, is_exhausted, quoted};
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
     /// No such environment.
-    #[error(transparent)]
+    #[error("key `environment.name`: {0}")]
     Environment(#[from] UnknownEnvironment),
     /// The run does not fit into memory.
     #[error(
@@ -63,12 +65,15 @@ pub enum TrainError {
         /// Steps of a trajectory.
         horizon: usize,
     },
+    /// A value of the configuration is out of its range.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// Two options that do not go together.
     #[error("{0}")]
     Options(String),
     /// The operating system refused the worker threads.
     #[error("the worker threads could not be started: {0}")]
-    Threads(#[from] rayon::ThreadPoolBuildError),
+    Threads(String),
     /// A roll-out failed.
     #[error(transparent)]
     RollOut(#[from] RollOutError),
@@ -139,7 +144,7 @@ pub enum TrainError {
     Checkpoint(#[from] CheckpointError),
     /// A policy was not written.
     #[error(transparent)]
-    Policy(#[from] policy_nets::PolicyFileError),
+    Policy(#[from] PolicyFileError),
     /// Metrics were not read or written.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
@@ -152,6 +157,12 @@ pub enum TrainError {
     /// The file system refused; the message names the path.
     #[error(transparent)]
     Io(#[from] std::io::Error),
+}
+
+impl From<rayon::ThreadPoolBuildError> for TrainError {
+    fn from(error: rayon::ThreadPoolBuildError) -> Self {
+        Self::Threads(error.to_string())
+    }
 }
 
 impl TrainError {
@@ -173,6 +184,7 @@ impl TrainError {
             | Self::Folder(RunFolderError::Io(error) | RunFolderError::Lock(LockError::Io(error)))
             | Self::Metrics(MetricsError::Io(error))
             | Self::Checkpoint(CheckpointError::File(TensorFileError::Io(error)))
+            | Self::Policy(PolicyFileError::File(TensorFileError::Io(error)))
             | Self::Figure(FigureError::Write { source: error, .. }) => !is_exhausted(error),
             _ => true,
         }

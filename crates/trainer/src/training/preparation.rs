@@ -53,6 +53,18 @@ pub(super) fn device_roll_out(
     roll_out.inspect_err(|reason| tracing::info!("trajectories are rolled out on the host: {reason}")).ok()
 }
 
+/// Refuses an environment without observations, actions or steps.
+pub(super) fn check_entry(entry: &Entry) -> Result<(), TrainError> {
+    let Entry { name, observation_size, action_size, horizon, .. } = *entry;
+    if observation_size == 0 || action_size == 0 || horizon == 0 {
+        return Err(TrainError::Options(format!(
+            "environment `{name}` has {observation_size} observation and {action_size} action components and a horizon of {horizon}, \
+             expected at least 1 of each"
+        )));
+    }
+    Ok(())
+}
+
 /// Sizes of a run's largest batch.
 pub(crate) fn batch_shape(config: &Config, entry: &Entry) -> BatchShape {
     BatchShape {
@@ -203,7 +215,11 @@ impl Trainer {
         self.state.mean_parameters =
             start.mean_parameters.iter().map(|value| f64::from(*value as f32)).collect();
         // The recorded configuration repeats the run from any folder.
-        self.config.policy.start = Some(std::path::absolute(&path)?);
+        let absolute = std::path::absolute(&path)?;
+        if absolute.to_str().is_none() {
+            return refuse("lies at a path that is not UTF-8, which config.toml cannot record".to_owned());
+        }
+        self.config.policy.start = Some(absolute);
         self.policy = GaussianPolicy::from_state(&self.state, &self.policy.parameters().device());
         Ok(())
     }

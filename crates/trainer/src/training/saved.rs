@@ -7,7 +7,7 @@ use policy_nets::{GaussianPolicy, Normalizer, PolicyState};
 use toml::{Table, Value};
 
 use super::{TrainError, Trainer};
-use crate::algorithms::Restore;
+use crate::algorithms::{AlgorithmError, Restore};
 use crate::checkpoint::{Checkpoint, Progress};
 use crate::config::RESUMABLE;
 
@@ -63,7 +63,7 @@ impl Trainer {
             )));
         }
         let changes = self.changes(checkpoint);
-        let mismatch = |error: anyhow::Error| match changes.as_slice() {
+        let mismatch = |error: AlgorithmError| match changes.as_slice() {
             [] => TrainError::Mismatch(error.to_string()),
             changes => {
                 TrainError::Mismatch(format!("{error}; changed since it was written: {}", changes.join(", ")))
@@ -110,7 +110,7 @@ impl Trainer {
     }
 
     /// The policy that [`save_policy`] saved under a prefix.
-    fn read_policy(&self, prefix: &str, read: &mut Restore<'_>) -> Result<PolicyState, anyhow::Error> {
+    fn read_policy(&self, prefix: &str, read: &mut Restore<'_>) -> Result<PolicyState, AlgorithmError> {
         let flat = read(&format!("{prefix}parameters"), &self.policy.parameters().dims())?;
         let mut state = self.policy.state_at(flat);
         if state.normalizer.is_some() {

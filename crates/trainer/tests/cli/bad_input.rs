@@ -237,6 +237,15 @@ fn arguments_that_are_no_text() {
     let study = "study cartpole-baselines --runs 1 --only GPOMDP --set budget=200 --out";
     let output = session.command(study).arg(bytes).output().unwrap();
     assert!(output.status.success(), "{output:?}");
+    // A path that config.toml could not record.
+    session.run_lqr("start", "");
+    let folder = session.path("").join(bytes);
+    std::fs::rename(session.path("start"), folder.join("start")).unwrap();
+    let mut command = session.command("train lqr --out run --set policy.start=start");
+    let output = command.current_dir(folder).output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), error.lines().count()), (Some(2), 1), "{error}");
+    assert!(error.contains("not UTF-8"), "{error}");
 }
 
 /// Keys of any depth, numbers of any length: refused, whatever a shell lets through.

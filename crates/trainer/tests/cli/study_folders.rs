@@ -134,3 +134,39 @@ fn signs_of_trouble_are_told_once_in_a_study() {
         assert_eq!(told.matches("every lambda is at its cap").count(), 1, "{out}: {told}");
     }
 }
+
+/// Pipes have no end, and whoever opens one waits for it.
+#[cfg(unix)]
+#[test]
+fn pipes_in_the_place_of_files_are_not_read() {
+    let session = session();
+    session.succeed("study small.toml --out study --only RT-PG");
+    let run = std::fs::read_dir(session.path("study/runs")).unwrap().next().unwrap().unwrap().path();
+    for name in ["complete.json", "metrics.csv", "summary.json"] {
+        std::fs::remove_file(run.join(name)).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(run.join(name)).status().unwrap();
+        assert!(made.success());
+        let printed = session.succeed("study small.toml --out study --only RT-PG");
+        let again = usize::from(name != "summary.json");
+        assert!(printed.contains(&format!("{again} runs made, {} found", 2 - again)), "{name}: {printed}");
+    }
+    std::process::Command::new("mkfifo").arg(session.path("pipe")).status().unwrap();
+    for command in ["train pipe", "study small.toml --out other --set settings.policy.start=pipe"] {
+        let output = session.run(command);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{command}: {error}");
+        assert!(error.contains("pipe: it is not a regular file"), "{command}: {error}");
+    }
+}
+
+/// Runs of one iteration have no stretch of time in common.
+#[test]
+fn what_cannot_be_drawn_is_left_out() {
+    let session = session();
+    let output = session.run("study small.toml --out study --set horizontal=seconds --set budget=5");
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{error}");
+    assert!(String::from_utf8(output.stdout).unwrap().contains("| RT-PG |"));
+    assert!(error.contains("no curve is drawn of `RT-PG`"), "{error}");
+    assert!(!session.path("study/curves.svg").exists() && session.path("study/summary.csv").exists());
+}

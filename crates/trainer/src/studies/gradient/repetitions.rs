@@ -9,6 +9,7 @@ use super::rows::RowFile;
 use super::{Event, StudyError};
 use crate::config::Config;
 use crate::panics;
+use crate::studies::workers::on_threads;
 use crate::training::TrainError;
 
 /// What a killed process loses at most; one that is stopped loses nothing.
@@ -142,11 +143,7 @@ where
             }
         }
     };
-    std::thread::scope(|scope| {
-        for _ in 0..jobs.max(1).min(count) {
-            scope.spawn(work);
-        }
-    });
+    on_threads(jobs.min(count), work);
     let saved: Vec<_> = tasks.iter().map(|task| lock(&task.kept).save()).collect();
     match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Some((_, error)) => Err(error),

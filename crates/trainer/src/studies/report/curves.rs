@@ -49,8 +49,7 @@ pub fn curves<'a>(plan: &'a Plan, folder: &StudyFolder) -> Result<(Vec<Curve<'a>
 
 /// What a run's summary says of its memory.
 fn memory(run: &Path) -> (Option<u64>, Option<u64>) {
-    let bytes = fs_err::read(run.join("summary.json")).unwrap_or_default();
-    let summary = serde_json::from_slice::<Summary>(&bytes).ok();
+    let summary = Summary::read(&run.join("summary.json"));
     let need = summary.as_ref().map(|summary| summary.memory_need).filter(|need| *need > 0);
     (need, summary.and_then(|summary| summary.memory_peak))
 }

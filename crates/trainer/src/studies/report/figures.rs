@@ -35,7 +35,10 @@ pub(super) fn draw(
         if rows.is_empty() {
             continue;
         }
-        write(folder, &format!("curves{suffix}"), &comparison(plan, index, &title, curves, generator)?)?;
+        let comparison = comparison(plan, index, &title, curves, generator)?;
+        if !comparison.series.is_empty() {
+            write(folder, &format!("curves{suffix}"), &comparison)?;
+        }
         if let Some(bars) = bars(plan, &title, &rows) {
             bars.write_svg(folder.file(&format!("threshold{suffix}.svg")))?;
             bars.write_png(folder.file(&format!("threshold{suffix}.png")))?;
@@ -84,6 +87,12 @@ fn comparison(
         let runs: Vec<_> = runs.map(|curve| curve.points(definition.horizontal)).collect();
         let grid = common_grid(&runs.iter().map(|(x, _)| x.as_slice()).collect::<Vec<_>>(), POINTS);
         if grid.is_empty() {
+            if !runs.is_empty() {
+                tracing::warn!(
+                    "no curve is drawn of `{}` in \"{title}\": no stretch of the horizontal axis lies in all its runs",
+                    description.label
+                );
+            }
             continue;
         }
         let on_grid = runs.iter().map(|(x, y)| interpolate(x, y, &grid));
