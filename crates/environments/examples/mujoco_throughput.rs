@@ -11,7 +11,7 @@
 use std::error::Error;
 use std::time::{Duration, Instant};
 
-use environments::mujoco::DEFINITIONS;
+use environments::mujoco::{DEFINITIONS, Definition};
 use environments::{Environment, StepError, registry};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -101,7 +101,7 @@ fn main() -> Result<()> {
                 "{:<18} {:<10} {:>7} {:>12} {:>12}",
                 "environment", "mode", "threads", "environments", "steps/s"
             );
-            for name in DEFINITIONS.map(|body| body.name()) {
+            for name in DEFINITIONS.map(Definition::name) {
                 for (mode, threads, environments) in
                     [("free", 1, 1), ("lock-step", 2, 8), ("lock-step", 2, 64), ("free", 2, 64)]
                 {

@@ -230,7 +230,8 @@ mod tests {
     #[test]
     fn the_best_score_is_kept_to_the_bit() {
         let (folder, path) = saved();
-        for score in [-0.013407844582866193, 9.545454545454545, 1.0 / 3.0, -1e-300, 5e-324, f64::MAX] {
+        for score in [-0.013_407_844_582_866_193, 9.545_454_545_454_545, 1.0 / 3.0, -1e-300, 5e-324, f64::MAX]
+        {
             let progress = Progress { best_score: Some(score), ..Progress::default() };
             let checkpoint = Checkpoint { progress, tensors: BTreeMap::new() };
             checkpoint.save(&path, &folder.path().join("previous.safetensors")).unwrap();

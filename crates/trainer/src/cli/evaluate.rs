@@ -77,27 +77,7 @@ struct Document<'a> {
 /// Runs the episodes and prints their returns.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let subject = subject(arguments)?;
-    if let Some(path) = arguments.gif.as_deref() {
-        if path.extension().is_some_and(|extension| !extension.eq_ignore_ascii_case("gif")) {
-            return Err(Failure::input(anyhow::anyhow!(
-                "--gif {}: expected a name that ends in .gif",
-                path.display()
-            )));
-        }
-        check_target(path, "gif", "GIF", is_gif)?;
-    }
-    arguments.trajectories.as_deref().map_or(Ok(()), |path| {
-        check_target(path, "trajectories", "recording of trajectories", Recording::is_one)
-    })?;
-    if let (Some(gif), Some(trajectories)) = (&arguments.gif, &arguments.trajectories)
-        && std::path::absolute(gif).map_err(Failure::input)?
-            == std::path::absolute(trajectories).map_err(Failure::input)?
-    {
-        return Err(Failure::input(anyhow::anyhow!(
-            "--gif and --trajectories are both {}; name two files",
-            gif.display()
-        )));
-    }
+    check_targets(arguments)?;
     let policy = PolicyState::load(&subject.path).map_err(Failure::input)?;
     let entry = registry::find(&subject.environment).map_err(Failure::input)?;
     let sizes = (policy.architecture.observation_size, policy.architecture.action_size);
@@ -175,6 +155,32 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         if !arguments.json {
             print_line(format_args!("the first episode is drawn in {}", path.display()));
         }
+    }
+    Ok(())
+}
+
+/// Refuses outputs that cannot be written, or that are one.
+fn check_targets(arguments: &Arguments) -> Result<(), Failure> {
+    if let Some(path) = arguments.gif.as_deref() {
+        if path.extension().is_some_and(|extension| !extension.eq_ignore_ascii_case("gif")) {
+            return Err(Failure::input(anyhow::anyhow!(
+                "--gif {}: expected a name that ends in .gif",
+                path.display()
+            )));
+        }
+        check_target(path, "gif", "GIF", is_gif)?;
+    }
+    arguments.trajectories.as_deref().map_or(Ok(()), |path| {
+        check_target(path, "trajectories", "recording of trajectories", Recording::is_one)
+    })?;
+    if let (Some(gif), Some(trajectories)) = (&arguments.gif, &arguments.trajectories)
+        && std::path::absolute(gif).map_err(Failure::input)?
+            == std::path::absolute(trajectories).map_err(Failure::input)?
+    {
+        return Err(Failure::input(anyhow::anyhow!(
+            "--gif and --trajectories are both {}; name two files",
+            gif.display()
+        )));
     }
     Ok(())
 }

@@ -237,7 +237,7 @@ struct Data {
 
 /// What is known of the policies that acted, as [`Behaviour`], on the device.
 enum DeviceBehaviour {
-    Gaussian(LoggedActions),
+    Gaussian(Box<LoggedActions>),
     /// `[window, batch]`.
     LogProb(Tensor<2>),
 }
@@ -251,12 +251,12 @@ impl Data {
         let actions = Tensor::<4>::from_data(data(&logged.actions, &steps_shape), device);
         let mask = step_mask(&logged.lengths, [window, batch, horizon], device);
         let behaviour = match &logged.behaviour {
-            Behaviour::Gaussian { mean, log_std } => DeviceBehaviour::Gaussian(LoggedActions {
+            Behaviour::Gaussian { mean, log_std } => DeviceBehaviour::Gaussian(Box::new(LoggedActions {
                 actions: actions.clone(),
                 behaviour_mean: Tensor::from_data(data(mean, &steps_shape), device),
                 behaviour_log_std: Tensor::from_data(data(log_std, &[window, action_size]), device),
                 mask: mask.clone(),
-            }),
+            })),
             Behaviour::LogProb(values) => {
                 DeviceBehaviour::LogProb(Tensor::from_data(data(values, &[window, batch]), device))
             }
