@@ -331,28 +331,31 @@ fn a_run_whose_folder_is_removed_is_rescued_beside_it() {
     let scratch = tempfile::tempdir().unwrap();
     let whole = scratch.path().join("whole");
     train::<HEALTHY>(&whole, "").unwrap();
-    let lost = scratch.path().join("lost");
-    let folder = RunFolder::create(&lost, false).unwrap();
-    let mut run = Run::start_prepared(trainer::<HEALTHY>(""), &cpu(), folder).unwrap();
-    let error = run
-        .train(&AtomicBool::new(false), |row| {
-            if row.iteration == 10 {
-                std::fs::remove_dir_all(&lost).unwrap();
-            }
-        })
-        .unwrap_err();
-    let rescued = scratch.path().join("lost-rescued");
-    let message = error.to_string();
-    assert!(matches!(error, TrainError::Rescued { .. }), "{message}");
-    assert!(message.contains(&lost.display().to_string()), "{message}");
-    let end = format!("go on with: rtpg train --resume {}", rescued.display());
-    assert!(message.ends_with(&end) && message.lines().count() == 1, "{message}");
-    assert!(!lost.exists());
-    drop(run);
-    train::<HEALTHY>(&rescued, "").unwrap();
-    assert_eq!(rows(&rescued), rows(&whole));
-    assert_eq!(policy(&rescued), policy(&whole));
-    assert!(std::fs::read_dir(&rescued).unwrap().all(|entry| entry.unwrap().file_name() != "run.lock"));
+    // The second is as long as names can be.
+    for name in ["lost".to_owned(), "n".repeat(255)] {
+        let lost = scratch.path().join(&name);
+        let folder = RunFolder::create(&lost, false).unwrap();
+        let mut run = Run::start_prepared(trainer::<HEALTHY>(""), &cpu(), folder).unwrap();
+        let error = run
+            .train(&AtomicBool::new(false), |row| {
+                if row.iteration == 10 {
+                    std::fs::remove_dir_all(&lost).unwrap();
+                }
+            })
+            .unwrap_err();
+        let rescued = scratch.path().join(format!("{}-rescued", &name[..name.len().min(200)]));
+        let message = error.to_string();
+        assert!(matches!(error, TrainError::Rescued { .. }), "{message}");
+        assert!(message.contains(&lost.display().to_string()), "{message}");
+        let end = format!("go on with: rtpg train --resume {}", rescued.display());
+        assert!(message.ends_with(&end) && message.lines().count() == 1, "{message}");
+        assert!(!lost.exists());
+        drop(run);
+        train::<HEALTHY>(&rescued, "").unwrap();
+        assert_eq!(rows(&rescued), rows(&whole));
+        assert_eq!(policy(&rescued), policy(&whole));
+        assert!(std::fs::read_dir(&rescued).unwrap().all(|entry| entry.unwrap().file_name() != "run.lock"));
+    }
 }
 
 /// Without evaluations the best policy is the one whose batch had the best return, and not what became of it.

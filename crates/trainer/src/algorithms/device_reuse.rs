@@ -169,7 +169,11 @@ impl DeviceReuse {
         let (weights, diagnostics, readings) = phases.time(Phase::Weights, || {
             let mut statistics = if self.weighting == Weighting::Uniform {
                 // Not read.
-                TrajectoryStatistics { log_ratio: device.empty(1), divergence: device.empty(1), parts: 1 }
+                TrajectoryStatistics {
+                    log_ratio: device.empty(1),
+                    moment_exponent: device.empty(1),
+                    parts: 1,
+                }
             } else {
                 self.statistics.launch(&parameters, log_std, buffers, device)
             };
