@@ -47,7 +47,7 @@ fn weights_for_given_ratios() {
     for selected in gpus() {
         let device = KernelDevice::of(&selected.device).unwrap();
         let row = || device.upload(ratios.iter().map(|ratio| *ratio as f32).collect());
-        let mut statistics = TrajectoryStatistics { log_ratio: row(), divergence: row(), parts: 1 };
+        let mut statistics = TrajectoryStatistics { log_ratio: row(), moment_exponent: row(), parts: 1 };
         let packed = device.empty(7 + 2 * ratios.len());
         let mut weights = |rule| {
             let kernel = Weights::new(rule, [1, 1], device.limits()).unwrap();
@@ -92,7 +92,7 @@ fn statistics_in(
         };
         device.upload((0..parts).flat_map(part).collect())
     };
-    TrajectoryStatistics { log_ratio: split(log_ratio), divergence: split(exponent), parts }
+    TrajectoryStatistics { log_ratio: split(log_ratio), moment_exponent: split(exponent), parts }
 }
 
 /// So many that a larger cube weighs them.

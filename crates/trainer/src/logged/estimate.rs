@@ -239,7 +239,7 @@ struct Data {
 enum DeviceBehaviour {
     Gaussian(Box<LoggedActions>),
     /// `[window, batch]`.
-    LogProb(Tensor<2>),
+    LogProb(Box<Tensor<2>>),
 }
 
 impl Data {
@@ -258,7 +258,7 @@ impl Data {
                 mask: mask.clone(),
             })),
             Behaviour::LogProb(values) => {
-                DeviceBehaviour::LogProb(Tensor::from_data(data(values, &[window, batch]), device))
+                DeviceBehaviour::LogProb(Box::new(Tensor::from_data(data(values, &[window, batch]), device)))
             }
         };
         Self {
@@ -295,7 +295,7 @@ impl Data {
                 self.log_prob(logged.behaviour_mean.clone(), logged.behaviour_log_std.clone()),
             ),
             DeviceBehaviour::LogProb(log_prob) => {
-                (log_prob.clone() - log_prob_target.clone(), log_prob.clone())
+                ((**log_prob).clone() - log_prob_target.clone(), (**log_prob).clone())
             }
         }
     }
