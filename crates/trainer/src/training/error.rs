@@ -23,7 +23,7 @@ use crate::run_folder::{RunFolderError, is_exhausted, quoted};
 pub enum TrainError {
     /// No such environment.
     #[error("key `environment.name`: {0}")]
-    Environment(#[from] UnknownEnvironment),
+    Environment(UnknownEnvironment),
     /// The run does not fit into memory.
     #[error(
         "the run needs {need} ({window} batches of {trajectories} trajectories of {horizon} steps), but {} are available; \
@@ -157,6 +157,13 @@ pub enum TrainError {
     /// The file system refused; the message names the path.
     #[error(transparent)]
     Io(#[from] std::io::Error),
+}
+
+/// The message has the cause, which is no source of its own: it would be told twice.
+impl From<UnknownEnvironment> for TrainError {
+    fn from(error: UnknownEnvironment) -> Self {
+        Self::Environment(error)
+    }
 }
 
 impl From<rayon::ThreadPoolBuildError> for TrainError {

@@ -6,6 +6,7 @@ use crate::session::Session;
 fn assert_refused(session: &Session, cases: &[(&str, &[&str])]) {
     for (arguments, expected) in cases {
         let error = session.refused(arguments);
+        assert!(error.matches("unknown environment").count() < 2, "rtpg {arguments}: twice: {error}");
         for part in *expected {
             assert!(error.contains(part), "rtpg {arguments}: `{part}` is not in {error}");
         }
@@ -174,6 +175,10 @@ fn folders() {
             ("train --set preset=lqr", &["key `preset`: is what a file is laid over"]),
             ("train lqr --out new --set algorithm.name=GPOMDP", &["`GPOMDP`", "did you mean `gpomdp`?"]),
             ("evaluate run --stochastic --gif x.gif --trajectories ./x.gif", &["name two files"]),
+            (
+                "train lqr --out new --set environment.name=lqrr",
+                &["key `environment.name`: unknown environment `lqrr`"],
+            ),
             ("evaluate run --gif x.png", &["--gif x.png: expected a name that ends in .gif"]),
             ("evaluate run --gif absent/x.gif", &["--gif absent/x.gif: there is no such folder"]),
             ("train lqr --out file", &["file"]),
