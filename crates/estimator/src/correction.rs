@@ -73,12 +73,16 @@ pub fn defensive_weights(cumulative_log_ratios: Tensor<3>, beta: f64) -> [Tensor
 ///
 /// # Shapes
 /// `rewards`, `weights`, `mask` and the result: `[window, batch, time]`.
+///
+/// # Panics
+/// When the shapes differ.
 pub fn weighted_step_returns(
     rewards: Tensor<3>,
     weights: Tensor<3>,
     mask: Tensor<3>,
     discount: f64,
 ) -> Tensor<3> {
+    assert_eq!(rewards.dims(), weights.dims(), "a weight for each reward");
     step_returns(rewards * weights, mask, discount, StepReturn::ToGo, Baseline::None)
 }
 

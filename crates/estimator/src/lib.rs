@@ -10,7 +10,8 @@
 //! | `time` | `T` | steps, padded to the horizon |
 //! | `action` | `A` | action components |
 //!
-//! No axis is empty, and shapes are as stated: everything else is a panic, in these functions or in Burn's.
+//! No axis is empty, and shapes are as stated: everything else is a wrong call, and as a rule a panic, in these functions or in
+//! Burn's.
 //!
 //! A padded step carries 0 in the step mask and finite numbers elsewhere; it reaches no result. Logarithms that would be
 //! infinite are [`LOG_ZERO`] or `-LOG_ZERO`: shaders may assume that infinities and NaN do not exist.

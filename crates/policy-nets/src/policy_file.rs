@@ -75,11 +75,15 @@ impl PolicyState {
     /// The bytes of the policy's file.
     fn to_bytes(&self, float: StoredFloat) -> Result<Vec<u8>, String> {
         self.check().map_err(|error| error.to_string())?;
-        let numbers = self.mean_parameters.iter().chain(&self.log_std);
-        if let (StoredFloat::F32, Some(value)) =
-            (float, numbers.copied().find(|value| !(*value as f32).is_finite()))
-        {
-            return Err(format!("{value} is beyond single precision"));
+        if float == StoredFloat::F32 {
+            let statistics = self.normalizer.as_ref().map(|normalizer| (normalizer.mean(), normalizer.std()));
+            let (mean, std) = statistics.unwrap_or_default();
+            let mut numbers =
+                self.mean_parameters.iter().chain(&self.log_std).chain(mean).chain(std).copied();
+            let beyond = numbers.find(|value| !(*value as f32).is_finite());
+            if let Some(value) = beyond.or_else(|| std.iter().copied().find(|value| *value as f32 == 0.0)) {
+                return Err(format!("{value:e} is beyond single precision"));
+            }
         }
         let mut tensors = BTreeMap::new();
         for (name, tensor) in named_parameters(&self.architecture, &self.mean_parameters) {
@@ -414,6 +418,7 @@ mod tests {
             (learned(0.0, f64::NEG_INFINITY, 2.0), "the bounds of log_std"),
             (with_std(vec![1.0; size + 1]), "the normalizer has"),
             (with_std(vec![0.0; size]), "normalizer std 0 is 0"),
+            (with_std(vec![1e-50; size]), "1e-50 is beyond single precision"),
         ] {
             let error = refusal(state);
             assert!(error.contains(expected), "{expected}: {error}");

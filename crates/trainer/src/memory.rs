@@ -31,7 +31,7 @@ pub struct MemoryNeed {
 }
 
 /// What the program takes before it holds a trajectory (measured: docs/reliability.md).
-const PROGRAM: f64 = 24.0 * 1_048_576.0;
+pub(crate) const PROGRAM: f64 = 24.0 * 1_048_576.0;
 /// Of that, what is there for threads.
 const THREADS: f64 = 2.0 * 1_048_576.0;
 const THREAD: f64 = 16.0 * 1024.0;

@@ -4,6 +4,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use fs_err::PathExt;
 use policy_nets::files::{TEMPORARY_PREFIX, write_atomically};
 use sha2::{Digest, Sha256};
 
@@ -293,7 +294,7 @@ impl RunFolder {
     /// # Errors
     /// When the file system does not tell.
     pub fn has_checkpoint(&self) -> std::io::Result<bool> {
-        Ok(self.checkpoint().try_exists()? || self.previous_checkpoint().try_exists()?)
+        Ok(self.checkpoint().fs_err_try_exists()? || self.previous_checkpoint().fs_err_try_exists()?)
     }
 
     /// Writes the resolved configuration.

@@ -58,6 +58,8 @@ pub struct Trainer {
     last_row: MetricsRow,
     /// Of the last iteration, until somebody asks.
     failed_evaluation: Option<TrainError>,
+    /// Whether [`set_algorithm`](Self::set_algorithm) put another algorithm in the place of the configured one.
+    algorithm_is_given: bool,
     /// Whether counters, policy, optimiser and the algorithm's memory are those of one iteration.
     whole: bool,
 }
@@ -142,6 +144,7 @@ impl Trainer {
             memory_need,
             last_row: MetricsRow::unknown(),
             failed_evaluation: None,
+            algorithm_is_given: false,
             whole: true,
         })
     }
@@ -169,8 +172,16 @@ impl Trainer {
 
     /// Puts another algorithm in the place of the configured one, before the first iteration. Files of the run still have the
     /// name of the configured one, and its batches are those for which memory is reckoned.
+    ///
+    /// # Panics
+    /// When an iteration has been made.
     pub fn set_algorithm(&mut self, algorithm: Box<dyn Algorithm>) {
+        assert_eq!(self.progress.iteration, 0, "an algorithm is set before the first iteration");
+        if !algorithm.accepts_device_batches() {
+            self.device_roll_out = None;
+        }
         self.algorithm = algorithm;
+        self.algorithm_is_given = true;
     }
 
     /// Memory that the run needs, as reckoned before its start.
@@ -357,6 +368,10 @@ impl Trainer {
         // Variance-reduced estimates follow from the one before: without it there is nothing to go on from.
         let recursive = self.config.algorithm.variance_reduction().is_some();
         if recursive && (!self.whole || self.progress.memory_empty) {
+            return Err(TrainError::NotFinite { iteration, bad });
+        }
+        if !self.whole && self.algorithm_is_given {
+            // Only who made it can make it anew.
             return Err(TrainError::NotFinite { iteration, bad });
         }
         if !self.whole {

@@ -162,7 +162,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
 /// Refuses outputs that cannot be written, or that are one.
 fn check_targets(arguments: &Arguments) -> Result<(), Failure> {
     if let Some(path) = arguments.gif.as_deref() {
-        if path.extension().is_some_and(|extension| !extension.eq_ignore_ascii_case("gif")) {
+        if path.extension().is_none_or(|extension| !extension.eq_ignore_ascii_case("gif")) {
             return Err(Failure::input(anyhow::anyhow!(
                 "--gif {}: expected a name that ends in .gif",
                 path.display()

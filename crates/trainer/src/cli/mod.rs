@@ -87,7 +87,7 @@ impl Failure {
     }
 }
 
-/// What keeps a run from starting is wrong input, all but the system's refusals.
+/// What keeps a command from its work is wrong input, all but the system's refusals; errors of a run's iterations do not come here.
 impl From<TrainError> for Failure {
     fn from(error: TrainError) -> Self {
         if error.is_input() { Self::input(error) } else { Self::run(error) }
@@ -124,7 +124,11 @@ fn check_target(
     }
     match tempfile::tempfile_in(folder) {
         Ok(_) => Ok(()),
-        Err(error) => refuse(format!("nothing can be written there: {}", error.kind())),
+        Err(error) => {
+            let reason =
+                format!("--{option} {}: nothing can be written there: {}", path.display(), error.kind());
+            Err(Failure::writing(std::io::Error::new(error.kind(), reason)))
+        }
     }
 }
 

@@ -185,7 +185,11 @@ fn default_folder(source: &Source, seed: u64) -> Result<RunFolder, RunFolderErro
 fn without_seed(name: &str) -> &str {
     let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     match name.rsplit_once("-seed") {
-        Some((front, added)) if !front.is_empty() && added.split('-').take(3).all(is_number) => front,
+        Some((front, added))
+            if !front.is_empty() && added.split('-').count() <= 2 && added.split('-').all(is_number) =>
+        {
+            front
+        }
         _ => name,
     }
 }
@@ -250,6 +254,7 @@ mod tests {
         for (name, expected) in [
             ("cartpole-seed0", "cartpole"),
             ("half-cheetah-seed17-2", "half-cheetah"),
+            ("mine-seed1-2-3-final", "mine-seed1-2-3-final"),
             ("mine-seed", "mine-seed"),
             ("mine-seedling", "mine-seedling"),
             ("-seed3", "-seed3"),

@@ -56,6 +56,13 @@ pub(super) fn check(config: &Config, places: &Places) -> Result<(), ConfigError>
     for (index, width) in policy.hidden.iter().enumerate() {
         checker.size(&format!("policy.hidden[{index}]"), *width)?;
     }
+    if let Some(start) = policy.start.as_deref().filter(|start| start.to_str().is_none()) {
+        return checker.refuse(
+            "policy.start",
+            start.display(),
+            "a path in UTF-8, which config.toml can record",
+        );
+    }
     // A start takes the place of what is drawn.
     let is_drawn = policy.start.is_none();
     if is_drawn && !policy.hidden.is_empty() && policy.initialization == Initialization::Zero {

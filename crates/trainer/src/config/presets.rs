@@ -60,7 +60,7 @@ pub(super) fn table(name: &str) -> Result<Table, ConfigError> {
 impl Config {
     /// The configuration as TOML, with every default written out.
     pub fn to_toml(&self) -> String {
-        // Plain data of strings, numbers and tables has a TOML form; `Trainer::load_start` refuses a path that has none.
+        // Plain data of strings, numbers and tables has a TOML form; [`check`](Self::check) refuses a path that has none.
         toml::to_string(self).unwrap_or_default()
     }
 }

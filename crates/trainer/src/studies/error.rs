@@ -186,19 +186,24 @@ impl StudyError {
     pub fn is_input(&self) -> bool {
         match self {
             Self::Run { source, .. } => {
-                matches!(
-                    **source,
-                    TrainError::Environment(_)
-                        | TrainError::Config(_)
-                        | TrainError::Options(_)
-                        | TrainError::Memory { .. }
-                        | TrainError::Buffer { .. }
-                        | TrainError::RollOut(RollOutError::Make(_))
-                        | TrainError::Folder(RunFolderError::Lock(_) | RunFolderError::Link { .. })
-                )
+                let is_exhausted_lock = matches!(
+                    &**source,
+                    TrainError::Folder(RunFolderError::Lock(LockError::Io(error))) if is_exhausted(error)
+                );
+                !is_exhausted_lock
+                    && matches!(
+                        **source,
+                        TrainError::Environment(_)
+                            | TrainError::Config(_)
+                            | TrainError::Options(_)
+                            | TrainError::Memory { .. }
+                            | TrainError::Buffer { .. }
+                            | TrainError::RollOut(RollOutError::Make(_))
+                            | TrainError::Folder(RunFolderError::Lock(_) | RunFolderError::Link { .. })
+                    )
             }
             Self::Isolated { input, .. } => *input,
-            Self::Io(error) => !is_exhausted(error),
+            Self::Io(error) | Self::Lock(LockError::Io(error)) => !is_exhausted(error),
             Self::Unknown { .. }
             | Self::Config(_)
             | Self::Value { .. }

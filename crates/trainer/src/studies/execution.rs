@@ -118,7 +118,7 @@ pub fn execute(
             }
         }
     };
-    on_threads(count, work);
+    on_threads(count, work, observe);
     execution.made = made.into_inner();
     execution.left = pending.len() - execution.made;
     match failure.into_inner().ok().flatten() {
@@ -145,7 +145,9 @@ fn at_a_time(
     };
     let mut needs: Vec<_> = pending.iter().map(need).collect();
     needs.sort_by(|one, other| other.total_cmp(one));
-    let count = room_for(&needs, wanted, available);
+    // A run that starts looks for room for the program as well.
+    let room = if isolated { available } else { available - memory::PROGRAM };
+    let count = room_for(&needs, wanted, room);
     if count < wanted {
         let together = format_bytes(needs[..wanted].iter().sum());
         observe(Event::Notice(&format!(

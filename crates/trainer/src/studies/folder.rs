@@ -16,6 +16,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use fs_err::PathExt;
 use policy_nets::files::{TEMPORARY_PREFIX, read_regular, write_atomically};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -246,11 +247,11 @@ fn unfinished(run: &PlannedRun, path: &Path) -> State {
             return State::Closed(StudyError::Run { run: run.name.clone(), source });
         }
     };
-    match begun.and_then(|begun| Ok((begun, path.try_exists()?))) {
+    match begun.and_then(|begun| Ok((begun, path.fs_err_try_exists()?))) {
         Ok((true, _)) => State::Begun,
         Ok((false, true)) => State::Damaged("there is neither a result nor a checkpoint".to_owned()),
         Ok((false, false)) => State::Absent,
-        Err(error) => State::Closed(error.into()),
+        Err(error) => unreadable(error),
     }
 }
 
@@ -258,7 +259,9 @@ fn unfinished(run: &PlannedRun, path: &Path) -> State {
 /// nothing wrong with it, such as on a disk that does not answer.
 fn unreadable(error: std::io::Error) -> State {
     match error.kind() {
-        ErrorKind::NotFound | ErrorKind::InvalidInput => State::Damaged(error.to_string()),
+        ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidInput => {
+            State::Damaged(error.to_string())
+        }
         _ => State::Closed(error.into()),
     }
 }

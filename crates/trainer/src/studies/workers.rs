@@ -2,19 +2,20 @@
 
 use std::thread::Builder;
 
-/// Calls `work` on `count` threads, this one among them. Where the system gives fewer, those that there are do it all.
-pub(super) fn on_threads(count: usize, work: impl Fn() + Sync) {
+use super::Event;
+
+/// Calls `work` on `count` threads, at least this one. Where the system gives fewer, those that there are do it all.
+pub(super) fn on_threads(count: usize, work: impl Fn() + Sync, observe: &(dyn Fn(Event<'_>) + Sync)) {
     std::thread::scope(|scope| {
         for others in 1..count {
             if let Err(error) = Builder::new().spawn_scoped(scope, &work) {
-                tracing::warn!(
+                let used = format!(
                     "{others} of {count} threads are used, since the system refuses another: {error}"
                 );
+                observe(Event::Notice(&used));
                 break;
             }
         }
-        if count > 0 {
-            work();
-        }
+        work();
     });
 }

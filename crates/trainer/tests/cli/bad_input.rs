@@ -180,6 +180,7 @@ fn folders() {
                 &["key `environment.name`: unknown environment `lqrr`"],
             ),
             ("evaluate run --gif x.png", &["--gif x.png: expected a name that ends in .gif"]),
+            ("evaluate run --gif picture", &["--gif picture: expected a name that ends in .gif"]),
             ("evaluate run --gif absent/x.gif", &["--gif absent/x.gif: there is no such folder"]),
             ("train lqr --out file", &["file"]),
             ("train lqr --out file/below", &["file/below"]),
@@ -230,7 +231,7 @@ fn what_does_not_fit_into_memory() {
     assert!(error.contains("the run needs at most about "), "{error}");
 }
 
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 #[test]
 fn arguments_that_are_no_text() {
     use std::os::unix::ffi::OsStrExt;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output};
+use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
@@ -102,7 +102,7 @@ impl Session {
 
 /// Sends a signal to a command.
 #[cfg(unix)]
-pub(crate) fn signal(child: &Child, signal: nix::sys::signal::Signal) {
+pub(crate) fn signal(child: &std::process::Child, signal: nix::sys::signal::Signal) {
     let process = nix::unistd::Pid::from_raw(child.id().try_into().unwrap());
     nix::sys::signal::kill(process, signal).unwrap();
 }

@@ -143,7 +143,9 @@ where
             }
         }
     };
-    on_threads(jobs.min(count), work);
+    if count > 0 {
+        on_threads(jobs.min(count), work, observe);
+    }
     let saved: Vec<_> = tasks.iter().map(|task| lock(&task.kept).save()).collect();
     match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Some((_, error)) => Err(error),

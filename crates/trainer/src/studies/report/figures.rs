@@ -36,8 +36,14 @@ pub(super) fn draw(
             continue;
         }
         let comparison = comparison(plan, index, &title, curves, generator)?;
-        if !comparison.series.is_empty() {
-            write(folder, &format!("curves{suffix}"), &comparison)?;
+        let name = format!("curves{suffix}");
+        if comparison.series.is_empty() {
+            // One of an earlier report would stand beside tables that it does not show.
+            for extension in ["svg", "png"] {
+                let _ = fs_err::remove_file(folder.file(&format!("{name}.{extension}")));
+            }
+        } else {
+            write(folder, &name, &comparison)?;
         }
         if let Some(bars) = bars(plan, &title, &rows) {
             bars.write_svg(folder.file(&format!("threshold{suffix}.svg")))?;
