@@ -11,7 +11,7 @@ use crate::weights::WeightPlan;
 #[cube]
 pub(crate) fn add_parts(
     log_ratio: &mut [f32],
-    exponent: &mut [f32],
+    moment_exponent: &mut [f32],
     window: usize,
     batch: usize,
     parts: usize,
@@ -26,14 +26,14 @@ pub(crate) fn add_parts(
             let place = i * batch + j;
             let mut ratio = log_ratio[place];
             let mut ratio_lost = f32::new(0.0);
-            let mut total = exponent[place];
+            let mut total = moment_exponent[place];
             let mut total_lost = f32::new(0.0);
             for part in 1..parts {
                 let term = log_ratio[part * window * batch + place];
                 let sum = ratio + term;
                 ratio_lost += lost(ratio, term, sum);
                 ratio = sum;
-                let term = exponent[part * window * batch + place];
+                let term = moment_exponent[part * window * batch + place];
                 let sum = total + term;
                 total_lost += lost(total, term, sum);
                 total = sum;
@@ -43,7 +43,7 @@ pub(crate) fn add_parts(
             log_ratio[place] = ratio;
             // A selection keeps a NaN.
             let infinity = f32::new(comptime!(-LOG_ZERO));
-            exponent[place] = select(total > infinity, infinity, total);
+            moment_exponent[place] = select(total > infinity, infinity, total);
             j += lanes;
         }
         i += comptime!(plan.units / plan.lanes);
@@ -54,7 +54,7 @@ pub(crate) fn add_parts(
 #[cube]
 pub(crate) fn log_moments(
     log_ratio: &mut [f32],
-    exponent: &mut [f32],
+    moment_exponent: &mut [f32],
     memory: &mut [f32],
     window: usize,
     batch: usize,
@@ -73,7 +73,7 @@ pub(crate) fn log_moments(
         if i < window {
             let mut j = lane;
             while j < batch {
-                largest = largest.max(moment_term(log_ratio, exponent, i * batch + j, plan));
+                largest = largest.max(moment_term(log_ratio, moment_exponent, i * batch + j, plan));
                 j += lanes;
             }
         }
@@ -82,7 +82,7 @@ pub(crate) fn log_moments(
         if i < window {
             let mut j = lane;
             while j < batch {
-                sum += exp(moment_term(log_ratio, exponent, i * batch + j, plan) - largest);
+                sum += exp(moment_term(log_ratio, moment_exponent, i * batch + j, plan) - largest);
                 j += lanes;
             }
         }
@@ -98,11 +98,11 @@ pub(crate) fn log_moments(
 #[cube]
 fn moment_term(
     log_ratio: &mut [f32],
-    exponent: &mut [f32],
+    moment_exponent: &mut [f32],
     place: usize,
     #[comptime] plan: WeightPlan,
 ) -> f32 {
-    if comptime!(plan.closed_form) { exponent[place] } else { log_ratio[place] * -2.0_f32 }
+    if comptime!(plan.closed_form) { moment_exponent[place] } else { log_ratio[place] * -2.0_f32 }
 }
 
 /// `ln alpha_i` and `ln lambda_i` of every batch.

@@ -46,11 +46,7 @@ impl Normalizer {
     /// # Panics
     /// When they are no whole number of observations.
     pub fn update(&mut self, observations: &[f32]) {
-        let size = self.mean.len();
-        assert!(
-            size > 0 && observations.len().is_multiple_of(size),
-            "whole observations of {size} components"
-        );
+        let size = self.assert_whole(observations);
         for observation in observations.chunks_exact(size) {
             self.count += 1.0;
             let sums = self.mean.iter_mut().zip(&mut self.sum_of_squares);
@@ -66,6 +62,14 @@ impl Normalizer {
                 *std = deviation(*squares, self.count);
             }
         }
+    }
+
+    /// Components of an observation, of which `observations` are a whole number.
+    fn assert_whole(&self, observations: &[f32]) -> usize {
+        let size = self.mean.len();
+        let is_whole = size > 0 && observations.len().is_multiple_of(size);
+        assert!(is_whole, "whole observations of {size} components");
+        size
     }
 
     /// Number of observations behind the statistics.
@@ -88,12 +92,8 @@ impl Normalizer {
     /// # Panics
     /// When they are no whole number of observations.
     pub fn apply(&self, observations: &mut [f32]) {
-        let size = self.mean.len();
-        assert!(
-            size > 0 && observations.len().is_multiple_of(size),
-            "whole observations of {size} components"
-        );
-        for row in observations.chunks_exact_mut(self.mean.len()) {
+        let size = self.assert_whole(observations);
+        for row in observations.chunks_exact_mut(size) {
             for ((value, mean), std) in row.iter_mut().zip(&self.mean).zip(&self.std) {
                 *value = ((f64::from(*value) - mean) / std) as f32;
             }

@@ -367,11 +367,9 @@ impl Trainer {
         }
         // Variance-reduced estimates follow from the one before: without it there is nothing to go on from.
         let recursive = self.config.algorithm.variance_reduction().is_some();
-        if recursive && (!self.whole || self.progress.memory_empty) {
-            return Err(TrainError::NotFinite { iteration, bad });
-        }
-        if !self.whole && self.algorithm_is_given {
-            // Only who made it can make it anew.
+        let nothing_left = recursive && (!self.whole || self.progress.memory_empty);
+        // Only who made an algorithm of their own can make it anew.
+        if nothing_left || (!self.whole && self.algorithm_is_given) {
             return Err(TrainError::NotFinite { iteration, bad });
         }
         if !self.whole {
