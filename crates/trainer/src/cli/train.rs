@@ -254,7 +254,8 @@ mod tests {
         for (name, expected) in [
             ("cartpole-seed0", "cartpole"),
             ("half-cheetah-seed17-2", "half-cheetah"),
-            ("mine-seed1-2-3-final", "mine-seed1-2-3-final"),
+            ("mine-seed1-2-3", "mine-seed1-2-3"),
+            ("mine-seed1-2-final", "mine-seed1-2-final"),
             ("mine-seed", "mine-seed"),
             ("mine-seedling", "mine-seedling"),
             ("-seed3", "-seed3"),
