@@ -23,7 +23,7 @@ use trainer::phases::Phases;
 use trainer::threads::Threads;
 use trainer::trajectories::{BatchShape, Trajectories};
 
-type Failure = Box<dyn Error>;
+type Failure = Box<dyn Error + Send + Sync>;
 
 fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -115,10 +115,12 @@ fn on_device(inputs: Inputs<'_>, passes: Option<&str>, gradient_file: &str) -> R
     write(Path::new(gradient_file), &gradient.into_data().iter::<f64>().collect::<Vec<_>>())?;
     let version = format!("{}, {}, passes: {:?}", env!("CARGO_PKG_VERSION"), device.name, reuse.passes());
     take_turns(&version, || {
-        let estimate = reuse.estimate(&policy, &[], &mut Phases::default());
-        device.device.sync().map_err(|error| format!("{error:?}"))?;
-        std::hint::black_box(estimate);
-        Ok(())
+        device.on_its_thread(|| {
+            let estimate = reuse.estimate(&policy, &[], &mut Phases::default());
+            device.device.sync().map_err(|error| format!("{error:?}"))?;
+            std::hint::black_box(estimate);
+            Ok(())
+        })
     })
 }
 

@@ -1,5 +1,7 @@
 //! A Burn device on which the kernels run.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
 use burn::backend::{Cube, DispatchDevice};
 use burn::tensor::{Bytes, DType, Device, Int, IntDType, Shape, Tensor};
 use burn_cubecl::CubeDevice;
@@ -35,6 +37,24 @@ impl KernelDevice {
         match device.as_dispatch() {
             DispatchDevice::Cube(device) => Some(Self { client: device.client(), device: device.clone() }),
             _ => None,
+        }
+    }
+
+    /// Runs `work` on the thread that serves the device, which starts every kernel at once there. Elsewhere launches go into a queue
+    /// of that thread, which begins with it when 32 tasks are in it or somebody waits; and waiting is a change of threads and one
+    /// back. So what ends with a transfer to the host, or waits for the device, is sooner done in here.
+    ///
+    /// Nobody else reaches the device meanwhile: `work` must not wait for another thread that does.
+    ///
+    /// # Panics
+    /// With the panic of `work`, and when that thread has ended.
+    pub fn on_its_thread<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        let mut outcome = None;
+        let ran = self.client.exclusive(|| outcome = Some(catch_unwind(AssertUnwindSafe(work))));
+        match (outcome, ran) {
+            (Some(Ok(value)), _) => value,
+            (Some(Err(payload)), _) => resume_unwind(payload),
+            (None, ran) => panic!("the thread that serves the device did not run its work: {ran:?}"),
         }
     }
 

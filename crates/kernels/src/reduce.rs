@@ -16,8 +16,12 @@ pub(crate) const UNITS: usize = 256;
 const COLUMNS: usize = 8;
 /// Rows that a unit reads before it adds the first of them.
 const AHEAD: usize = 8;
-/// Lines of units, each of which sums every so-many-th row.
-const LINES: usize = UNITS / COLUMNS;
+/// Lines of units whose sums a line adds up before lines wait for each other.
+const TOGETHER: usize = 8;
+/// Units of a cube that sums many rows, where the device runs so many.
+const MANY_UNITS: usize = 1024;
+/// How many rows are many.
+const MANY: usize = 1024;
 
 /// How parameters follow from a gradient; ascending.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -80,6 +84,11 @@ impl PartialGradients {
         self.of_trajectory.unwrap_or(1).max(1)
     }
 
+    /// Units of the cubes that sum the rows.
+    fn units(&self, device: &KernelDevice) -> usize {
+        if self.rows >= MANY && device.limits().units >= MANY_UNITS { MANY_UNITS } else { UNITS }
+    }
+
     /// Checks that all rows are there, and a weight for every trajectory whose rows need one.
     fn check(&self, weights: &Buffer) {
         assert!(length(&self.values) >= self.rows * row_length(self.parameters), "rows of partial gradients");
@@ -95,13 +104,14 @@ impl PartialGradients {
 pub fn sum(partial: &PartialGradients, weights: &Buffer, device: &KernelDevice) -> Buffer {
     partial.check(weights);
     let gradient = device.empty(partial.parameters);
+    let units = partial.units(device);
     // SAFETY: no index leaves its buffer: units with a column below the number of parameters read and write that column alone,
     // rows below the number of rows, and their trajectories' weights.
     unsafe {
         sum_kernel::launch_unchecked(
             device.client(),
             CubeCount::Static(device.cubes(square_count(partial.parameters)), 1, 1),
-            CubeDim::new_1d(UNITS as u32),
+            CubeDim::new_1d(units as u32),
             partial.values.clone().into_buffer_arg(),
             weights.clone().into_buffer_arg(),
             gradient.clone().into_buffer_arg(),
@@ -109,6 +119,7 @@ pub fn sum(partial: &PartialGradients, weights: &Buffer, device: &KernelDevice) 
             partial.parameters as u32,
             row_length(partial.parameters) as u32,
             partial.parts() as u32,
+            units,
             partial.of_trajectory.is_some(),
         );
     }
@@ -146,6 +157,7 @@ pub fn step(
             (true, [rate, beta_1, complement_1, beta_2, complement_2, square_correction, epsilon])
         }
     };
+    let units = partial.units(device);
     assert!(!adam || moments.iter().all(|moment| length(moment) >= count), "moments of every parameter");
     let [rate, beta_1, complement_1, beta_2, complement_2, square_correction, epsilon] = numbers;
     // SAFETY: no index leaves its buffer: units with a column below the number of parameters read and write that column alone,
@@ -154,7 +166,7 @@ pub fn step(
         step_kernel::launch_unchecked(
             device.client(),
             CubeCount::Static(device.cubes(square_count(count)), 1, 1),
-            CubeDim::new_1d(UNITS as u32),
+            CubeDim::new_1d(units as u32),
             partial.values.clone().into_buffer_arg(),
             weights.clone().into_buffer_arg(),
             parameters.clone().into_buffer_arg(),
@@ -181,13 +193,15 @@ pub fn step(
             projection.min,
             projection.max,
             adam,
+            units,
             partial.of_trajectory.is_some(),
         );
     }
     stepped
 }
 
-/// The sum of one column, in the units of the first line; the others get a part of it. Has barriers: every unit calls it.
+/// The sum of one column, in the units of the first line; the others get a part of it. Has barriers, and ends with one: every unit
+/// calls it.
 #[cube]
 fn column_sum(
     partial: &[f32],
@@ -198,8 +212,10 @@ fn column_sum(
     count: usize,
     row_length: usize,
     parts: usize,
+    #[comptime] units: usize,
     #[comptime] weighted: bool,
 ) -> f32 {
+    let lines = comptime!(units / COLUMNS);
     let unit = UNIT_POS as usize;
     let line = unit / comptime!(COLUMNS);
     let mut sum = f32::new(0.0);
@@ -210,7 +226,7 @@ fn column_sum(
             let mut terms = Array::<f32>::new(AHEAD);
             #[unroll]
             for k in 0..AHEAD {
-                let at = row + comptime!(k * LINES);
+                let at = row + comptime!(k * lines);
                 let inside = at.min(rows - 1);
                 let mut term = partial[inside * row_length + column];
                 if comptime!(weighted) {
@@ -225,21 +241,31 @@ fn column_sum(
                 rest += lost(sum, terms[k], next);
                 sum = next;
             }
-            row += comptime!(AHEAD * LINES);
+            row += comptime!(AHEAD * lines);
         }
     }
     memory[unit] = sum;
-    memory[comptime!(UNITS) + unit] = rest;
+    memory[units + unit] = rest;
     sync_cube();
-    if line == 0 {
-        for other in 1..comptime!(LINES) {
-            let term = memory[other * comptime!(COLUMNS) + unit];
-            let next = sum + term;
-            rest += lost(sum, term, next) + memory[comptime!(UNITS) + other * comptime!(COLUMNS) + unit];
-            sum = next;
+    let mut left = comptime!(lines).runtime();
+    while left > 1 {
+        let adding = (left / TOGETHER).max(1);
+        if line < adding {
+            let mut other = line + adding;
+            while other < left {
+                let place = other * COLUMNS + unit % COLUMNS;
+                let term = memory[place];
+                let next = sum + term;
+                rest += lost(sum, term, next) + memory[units + place];
+                sum = next;
+                other += adding;
+            }
+            memory[unit] = sum;
+            memory[units + unit] = rest;
         }
+        sync_cube();
+        left = adding;
     }
-    sync_cube();
     sum + rest
 }
 
@@ -252,17 +278,28 @@ fn sum_kernel(
     count: u32,
     row_length: u32,
     parts: u32,
+    #[comptime] units: usize,
     #[comptime] weighted: bool,
 ) {
-    let mut memory = Shared::<[f32]>::new_slice(comptime!(2 * UNITS));
+    let mut memory = Shared::<[f32]>::new_slice(comptime!(2 * units));
     let unit = UNIT_POS as usize;
     let mut cube = CUBE_POS;
     while cube * comptime!(COLUMNS) < count as usize {
         let column = cube * comptime!(COLUMNS) + unit % comptime!(COLUMNS);
         let (rows, count) = (rows as usize, count as usize);
         let (row_length, parts) = (row_length as usize, parts as usize);
-        let total =
-            column_sum(partial, weights, &mut memory, column, rows, count, row_length, parts, weighted);
+        let total = column_sum(
+            partial,
+            weights,
+            &mut memory,
+            column,
+            rows,
+            count,
+            row_length,
+            parts,
+            units,
+            weighted,
+        );
         if unit < comptime!(COLUMNS) && column < count {
             gradient[column] = total;
         }
@@ -298,9 +335,10 @@ fn step_kernel(
     min: f32,
     max: f32,
     #[comptime] adam: bool,
+    #[comptime] units: usize,
     #[comptime] weighted: bool,
 ) {
-    let mut memory = Shared::<[f32]>::new_slice(comptime!(2 * UNITS));
+    let mut memory = Shared::<[f32]>::new_slice(comptime!(2 * units));
     let unit = UNIT_POS as usize;
     let (count, to) = (count as usize, to as usize);
     let cubes = count.div_ceil(comptime!(COLUMNS));
@@ -308,8 +346,18 @@ fn step_kernel(
     while cube < cubes {
         let column = cube * comptime!(COLUMNS) + unit % comptime!(COLUMNS);
         let (rows, row_length, parts) = (rows as usize, row_length as usize, parts as usize);
-        let total =
-            column_sum(partial, weights, &mut memory, column, rows, count, row_length, parts, weighted);
+        let total = column_sum(
+            partial,
+            weights,
+            &mut memory,
+            column,
+            rows,
+            count,
+            row_length,
+            parts,
+            units,
+            weighted,
+        );
         if unit < comptime!(COLUMNS) {
             let mut squared = f32::new(0.0);
             if column < count {

@@ -16,10 +16,9 @@ use crate::statistics::TrajectoryStatistics;
 
 /// Units of the cube, as many as WebGPU guarantees.
 const UNITS: usize = 256;
-/// Units of the cube for many trajectories; few are weighed sooner where fewer units wait for each other.
-const MANY_UNITS: usize = 1024;
-/// How many trajectories are many.
-const MANY: usize = 16_384;
+/// From how many trajectories on the cube has how many units, where the device runs so many; fewer trajectories are weighed sooner where
+/// fewer units wait for each other.
+const MANY_UNITS: [(usize, usize); 2] = [(16_384, 1024), (1024, 512)];
 /// Numbers for every batch: `ln D`, `ln alpha`, `ln lambda`, sum and sum of squares of its weights.
 const PER_BATCH: usize = 5;
 /// The largest logarithm of a weight.
@@ -111,8 +110,9 @@ impl Weights {
         let fits = |plan: &WeightPlan| {
             plan.memory() * size_of::<f32>() <= limits.shared_bytes && plan.units <= limits.units
         };
-        let many = (capacity * batch >= MANY).then_some(MANY_UNITS);
-        many.into_iter().chain([UNITS]).map(plan).find(fits).map(|plan| Self { rule, plan })
+        let many = MANY_UNITS.into_iter().filter(|(least, _)| capacity * batch >= *least);
+        let units = many.map(|(_, units)| units).chain([UNITS]);
+        units.map(plan).find(fits).map(|plan| Self { rule, plan })
     }
 
     /// Weights `[window, batch]` of windows of `[window, batch]` trajectories. Writes their diagnostics, in the order of

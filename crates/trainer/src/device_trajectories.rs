@@ -84,20 +84,18 @@ impl DeviceTrajectories {
     /// Copies a batch to `device`.
     pub fn from_host(batch: &Trajectories, device: &Device) -> Self {
         let BatchShape { trajectories, horizon, observation_size, action_size } = batch.shape;
-        let steps = |values: &[f32], last: usize| {
-            Tensor::from_data(TensorData::new(values.to_vec(), [trajectories, horizon, last]), device)
-        };
+        // CUDA pads the rows of tensors that are made with several dimensions, and kernels take numbers in a row.
+        let numbers = |values: &[f32]| Tensor::<1>::from_data(values, device);
+        let steps = |values: &[f32], last: usize| numbers(values).reshape([trajectories, horizon, last]);
+        let rewards: Vec<f32> = batch.rewards.iter().map(|reward| *reward as f32).collect();
         let lengths: Vec<i32> = batch.lengths.iter().map(|length| *length as i32).collect();
         Self {
             shape: batch.shape,
             observations: steps(&batch.observations, observation_size),
             actions: steps(&batch.actions, action_size),
             means: steps(&batch.means, action_size),
-            log_std: Tensor::from_data(batch.log_std.as_slice(), device),
-            rewards: Tensor::from_data(
-                TensorData::new(batch.rewards.clone(), [trajectories, horizon]),
-                device,
-            ),
+            log_std: numbers(&batch.log_std),
+            rewards: numbers(&rewards).reshape([trajectories, horizon]),
             lengths: Tensor::from_data(TensorData::new(lengths, [trajectories]), device),
         }
     }

@@ -284,19 +284,16 @@ impl Trainer {
         let iteration = self.progress.iteration + 1;
         let mut row = MetricsRow::default();
         let mut of_others = vec![];
-        let on_device = self.sample_on_device();
-        if on_device.is_none() {
+        if self.device_roll_out.is_none() {
             (row.unstable, of_others) = self.sample()?;
             finite::check_batches(&self.fresh).map_err(|bad| TrainError::NotFinite { iteration, bad })?;
         }
-
-        self.whole = false;
-        if let Some(batch) = &on_device {
-            self.algorithm
-                .push_on_device(&batch.trajectories, &mut self.phases)
-                .map_err(|error| TrainError::Device { iteration, reason: error.to_string() })?;
-        }
-        let (readings, summary, sampled_by) = self.update(on_device.map(|batch| batch.summary))?;
+        let (readings, summary, sampled_by) = if self.algorithm.accepts_device_batches() {
+            let device = self.device.clone();
+            device.on_its_thread(|| self.advance())?
+        } else {
+            self.advance()?
+        };
 
         let steps = if let Some(summary) = summary {
             row.set_summary(&summary);
@@ -322,6 +319,19 @@ impl Trainer {
         // Trajectories that ended for want of a stable simulation are short, and their returns tell nothing.
         let return_mean = return_mean.filter(|_| row.unstable == 0);
         Ok((row, return_mean.map(|return_mean| (return_mean, sampled_by))))
+    }
+
+    /// Rolls out on the device, where it does, and updates: all that an iteration does there.
+    fn advance(&mut self) -> Result<(Readings, Option<BatchSummary>, PolicyState), TrainError> {
+        let on_device = self.sample_on_device();
+        self.whole = false;
+        if let Some(batch) = &on_device {
+            let iteration = self.progress.iteration + 1;
+            self.algorithm
+                .push_on_device(&batch.trajectories, &mut self.phases)
+                .map_err(|error| TrainError::Device { iteration, reason: error.to_string() })?;
+        }
+        self.update(on_device.map(|batch| batch.summary))
     }
 
     /// Starts the device's own roll-out of what the algorithm plans, where there is one. Its numbers need no check: a kernel

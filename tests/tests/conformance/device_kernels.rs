@@ -95,7 +95,7 @@ fn statistics_in(
     TrajectoryStatistics { log_ratio: split(log_ratio), moment_exponent: split(exponent), parts }
 }
 
-/// So many that a larger cube weighs them.
+/// So many that larger cubes weigh them.
 #[test]
 fn many_trajectories_are_weighed_as_few_are() {
     let (shape, count) = ([3, 6000], 18_000);
@@ -106,7 +106,7 @@ fn many_trajectories_are_weighed_as_few_are() {
         let rule = estimator::CoefficientRule::Adaptive { scale: 1.0 };
         let divergence = estimator::DivergenceEstimator::ClosedForm;
         let rule = WeightRule::PowerMean { rule, divergence, exponent: -1.0 };
-        let [few, many, in_parts] = [(1, 1), (6000, 1), (6000, 3)].map(|(batch, parts)| {
+        let [few, some, many, in_parts] = [(1, 1), (400, 1), (6000, 1), (6000, 3)].map(|(batch, parts)| {
             let mut statistics = statistics_in(parts, &log_ratio, &exponent, &device);
             let packed = device.empty(17 + 2 * count as usize);
             let kernel = Weights::new(rule, [3, batch], device.limits()).unwrap();
@@ -115,7 +115,7 @@ fn many_trajectories_are_weighed_as_few_are() {
             host(device.tensor(&packed, [17 + 2 * count as usize]))
         });
         for (index, few) in few.into_iter().enumerate() {
-            for many in [many[index], in_parts[index]] {
+            for many in [some[index], many[index], in_parts[index]] {
                 let close = (few - many).abs() <= 1e-5 * few.abs();
                 assert!(close, "{index}: {few} and {many} on {}", selected.name);
             }
@@ -180,6 +180,67 @@ fn rows_of_weight_zero_are_left_out() {
         };
         assert_eq!(sum([0.5, 0.0, 2.0]), [22.0, 43.0], "{}", selected.name);
         assert!(sum([0.5, 1e-30, 2.0]).iter().all(|value| !value.is_finite()), "{}", selected.name);
+    }
+}
+
+/// Work on the device's thread gives its value and its panic, also from there, and finds the tensors of the caller.
+#[test]
+fn work_runs_on_the_device_thread() {
+    for selected in gpus() {
+        let device = KernelDevice::of(&selected.device).unwrap();
+        let buffer = device.upload(vec![1.0, 2.0]);
+        let caller = thread::current().id();
+        let (elsewhere, values) = selected.on_its_thread(|| {
+            let values = device.on_its_thread(|| host(device.tensor(&buffer, [2])));
+            (thread::current().id() != caller, values)
+        });
+        assert!(elsewhere, "{}", selected.name);
+        assert_eq!(values, [1.0, 2.0], "{}", selected.name);
+        let panic = std::panic::catch_unwind(|| selected.on_its_thread(|| panic!("on purpose")));
+        assert_eq!(panic.unwrap_err().downcast_ref(), Some(&"on purpose"), "{}", selected.name);
+        assert_eq!(
+            selected.on_its_thread(|| host(device.tensor(&buffer, [2]))),
+            [1.0, 2.0],
+            "{}",
+            selected.name
+        );
+    }
+}
+
+/// As many rows as a line of units has, one more or less, and so many that larger cubes sum them: the float64 sum, to a few units in
+/// the last place of the largest that it goes through.
+#[test]
+fn rows_are_summed_exactly() {
+    const PARAMETERS: usize = 13;
+    const STRIDE: usize = 16;
+    for selected in gpus() {
+        let device = KernelDevice::of(&selected.device).unwrap();
+        for rows in [1, 31, 32, 33, 1023, 1024, 1025, 5000] {
+            let value = |row: usize, column: usize| {
+                ((row * STRIDE + column) as f64 * 0.37).sin() as f32 * (1 << (row % 11)) as f32
+            };
+            let weight = |row: usize| if row % 7 == 3 { 0.0 } else { (row as f64).cos() as f32 };
+            let values = (0..rows * STRIDE).map(|place| value(place / STRIDE, place % STRIDE)).collect();
+            let partial = PartialGradients {
+                values: device.upload(values),
+                rows,
+                parameters: PARAMETERS,
+                of_trajectory: Some(1),
+            };
+            let weights = device.upload((0..rows).map(weight).collect());
+            let found = host(device.tensor(&reduce::sum(&partial, &weights, &device), [PARAMETERS]));
+            for (column, found) in found.into_iter().enumerate() {
+                // A product is rounded before it is added.
+                let terms = (0..rows).map(|row| f64::from(weight(row) * value(row, column)));
+                let (mut expected, mut largest) = (0.0, 0.0_f64);
+                for term in terms {
+                    expected += term;
+                    largest = largest.max(expected.abs()).max(term.abs());
+                }
+                let bound = 1e-6 * largest;
+                assert_bounded(found, expected, bound, format_args!("{rows} rows on {}", selected.name));
+            }
+        }
     }
 }
 
@@ -388,11 +449,12 @@ fn an_update_is_three_or_four_launches() {
         let update = algorithm.update(&mut policy, &mut optimizer, &fresh, &mut Phases::default());
         update.packed.read(None).unwrap();
         let names = std::mem::take(&mut *observer.names.lock().unwrap());
-        assert_eq!(names.len(), if passes == Passes::One { 3 } else { 4 }, "{names:?}");
+        let name = &selected.name;
+        assert_eq!(names.len(), if passes == Passes::One { 3 } else { 4 }, "{name}: {names:?}");
         algorithm.window_mut().push_device(&on_device).unwrap();
         drop(observation);
         let names = std::mem::take(&mut *observer.names.lock().unwrap());
-        assert_eq!(names.len(), 2, "{names:?}");
+        assert_eq!(names.len(), 2, "{name}: {names:?}");
     }
 }
 
@@ -418,8 +480,10 @@ fn a_nan_is_seen_on_the_host() {
             let mut optimizer = Optimizer::new(&OptimizerConfig::Adam(AdamConfig::default()));
             let update = algorithm.update(&mut policy, &mut optimizer, &[batch], &mut Phases::default());
             let readings = update.layout.read(update.packed.read(None).unwrap());
-            assert!(!readings.gradient_norm().is_finite(), "{what}: {readings:?}");
-            assert!(readings.check(|| update.gradient.unwrap().read(None).unwrap()).is_err(), "{what}");
+            let name = &selected.name;
+            assert!(!readings.gradient_norm().is_finite(), "{name}, {passes:?}, {what}: {readings:?}");
+            let outcome = readings.check(|| update.gradient.unwrap().read(None).unwrap());
+            assert!(outcome.is_err(), "{name}, {passes:?}, {what}");
         }
     }
 }
