@@ -154,7 +154,7 @@ impl SelectedDevice {
     }
 
     /// Runs `work` where launches on the device and waiting for it take least time
-    /// ([`kernels::KernelDevice::on_its_thread`]); on the CPU and with the feature `fusion`, at once.
+    /// (the crate `kernels`, `KernelDevice::on_its_thread`); on the CPU and with the feature `fusion`, at once.
     ///
     /// # Panics
     /// With the panic of `work`.
