@@ -1,6 +1,6 @@
 //! Sum of the partial gradients, and the optimiser's step with it.
 //!
-//! The sum runs over the rows in an order that their number alone decides, with the rounding errors carried along. Rows of
+//! The sum runs over the rows in an order that their number and the size of the device's cubes decide, with the rounding errors carried along. Rows of
 //! single trajectories are multiplied with their weights on the way; one of weight 0 is left out.
 
 use burn_cubecl::cubecl;
