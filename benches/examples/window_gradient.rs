@@ -115,7 +115,7 @@ fn on_device(inputs: Inputs<'_>, passes: Option<&str>, gradient_file: &str) -> R
     write(Path::new(gradient_file), &gradient.into_data().iter::<f64>().collect::<Vec<_>>())?;
     let version = format!("{}, {}, passes: {:?}", env!("CARGO_PKG_VERSION"), device.name, reuse.passes());
     take_turns(&version, || {
-        device.on_its_thread(|| {
+        device::on_its_thread(&device.device, || {
             let estimate = reuse.estimate(&policy, &[], &mut Phases::default());
             device.device.sync().map_err(|error| format!("{error:?}"))?;
             std::hint::black_box(estimate);

@@ -152,19 +152,23 @@ impl SelectedDevice {
     pub fn is_host(&self) -> bool {
         matches!(self.backend, Backend::NdArray | Backend::Flex)
     }
+}
 
-    /// Runs `work` where launches on the device and waiting for it take least time
-    /// (the crate `kernels`, `KernelDevice::on_its_thread`); on the CPU and with the feature `fusion`, at once.
-    ///
-    /// # Panics
-    /// With the panic of `work`.
-    pub fn on_its_thread<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
-        #[cfg(all(feature = "kernels", not(feature = "fusion")))]
-        if let Some(device) = kernels::KernelDevice::of(&self.device) {
-            return device.on_its_thread(work);
-        }
-        work()
+/// Runs `work` where launches on `device` and waiting for it take least time (the crate `kernels`, `KernelDevice::on_its_thread`); on
+/// the CPU and with the feature `fusion`, at once.
+///
+/// # Panics
+/// With the panic of `work`.
+#[cfg_attr(
+    not(all(feature = "kernels", not(feature = "fusion"))),
+    expect(unused_variables, reason = "only devices with kernels have a thread")
+)]
+pub fn on_its_thread<R: Send>(device: &Device, work: impl FnOnce() -> R + Send) -> R {
+    #[cfg(all(feature = "kernels", not(feature = "fusion")))]
+    if let Some(device) = kernels::KernelDevice::of(device) {
+        return device.on_its_thread(work);
     }
+    work()
 }
 
 /// Takes the device that `choice` names.

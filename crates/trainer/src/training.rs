@@ -19,7 +19,7 @@ use self::preparation::{check_entry, device_roll_out};
 use crate::algorithms::{self, Algorithm, Update};
 use crate::checkpoint::Progress;
 use crate::config::{BadBatches, Config};
-use crate::device::SelectedDevice;
+use crate::device::{SelectedDevice, on_its_thread};
 use crate::device_roll_out::{DeviceRollOut, DeviceSampling};
 use crate::device_trajectories::{BatchSummary, DeviceBatch};
 use crate::evaluation::Evaluator;
@@ -289,8 +289,8 @@ impl Trainer {
             finite::check_batches(&self.fresh).map_err(|bad| TrainError::NotFinite { iteration, bad })?;
         }
         let (readings, summary, sampled_by) = if self.algorithm.accepts_device_batches() {
-            let device = self.device.clone();
-            device.on_its_thread(|| self.advance())?
+            let device = self.device.device.clone();
+            on_its_thread(&device, || self.advance())?
         } else {
             self.advance()?
         };

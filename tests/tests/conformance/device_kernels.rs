@@ -11,7 +11,7 @@ use kernels::{KernelDevice, PartialGradients, TrajectoryStatistics, WeightRule, 
 use policy_nets::GaussianPolicy;
 use trainer::algorithms::{Algorithm, DeviceReuse, Passes};
 use trainer::config::{AdamConfig, Config, OptimizerConfig};
-use trainer::device::SelectedDevice;
+use trainer::device::{SelectedDevice, on_its_thread};
 use trainer::device_trajectories::DeviceTrajectories;
 use trainer::optimizer::Optimizer;
 use trainer::phases::Phases;
@@ -190,16 +190,16 @@ fn work_runs_on_the_device_thread() {
         let device = KernelDevice::of(&selected.device).unwrap();
         let buffer = device.upload(vec![1.0, 2.0]);
         let caller = thread::current().id();
-        let (elsewhere, values) = selected.on_its_thread(|| {
+        let (elsewhere, values) = on_its_thread(&selected.device, || {
             let values = device.on_its_thread(|| host(device.tensor(&buffer, [2])));
             (thread::current().id() != caller, values)
         });
         assert!(elsewhere, "{}", selected.name);
         assert_eq!(values, [1.0, 2.0], "{}", selected.name);
-        let panic = std::panic::catch_unwind(|| selected.on_its_thread(|| panic!("on purpose")));
+        let panic = std::panic::catch_unwind(|| on_its_thread(&selected.device, || panic!("on purpose")));
         assert_eq!(panic.unwrap_err().downcast_ref(), Some(&"on purpose"), "{}", selected.name);
         assert_eq!(
-            selected.on_its_thread(|| host(device.tensor(&buffer, [2]))),
+            on_its_thread(&selected.device, || host(device.tensor(&buffer, [2]))),
             [1.0, 2.0],
             "{}",
             selected.name
