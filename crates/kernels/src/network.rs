@@ -9,7 +9,7 @@ use policy_nets::Activation;
 
 use crate::layer_plan::{LayerPlan, Product};
 use crate::loading::factors;
-use crate::numeric::tanh;
+use crate::numeric::{relu, tanh};
 use crate::plan::{FOUR, NetworkPlan};
 
 /// Four rows of a feature, or four weights.
@@ -124,8 +124,7 @@ fn nonlinearity(sums: Four, #[comptime] activation: Activation, #[comptime] laye
             if comptime!(activation == Activation::Tanh) {
                 values.insert(k, tanh(sum));
             } else {
-                // Not `max`, which may drop a NaN.
-                values.insert(k, select(sum < 0.0_f32, 0.0_f32, sum));
+                values.insert(k, relu(sum));
             }
         }
     }

@@ -95,12 +95,13 @@ pub(crate) fn log_add_exp(left: f32, right: f32) -> f32 {
     larger + log_1p(exp(left.min(right) - larger))
 }
 
-/// Hyperbolic tangent, to 3e-7. A NaN stays one.
+/// Hyperbolic tangent, to 3e-7. A NaN stays one, also where the device's compiler takes comparison and selection for `min`, which
+/// drops it.
 #[cube]
 pub fn tanh(x: f32) -> f32 {
-    let x = select(x > 7.9_f32, 7.9_f32, x);
-    let x = select(x < -7.9_f32, -7.9_f32, x);
-    let square = x * x;
+    let inside = select(x > 7.9_f32, 7.9_f32, x);
+    let inside = select(inside < -7.9_f32, -7.9_f32, inside);
+    let square = inside * inside;
     let above = square * 1.538_916_9e-8_f32 + 2.199_820_9e-5_f32;
     let above = above * square + 3.577_560_2e-3_f32;
     let above = above * square + 0.134_494_37_f32;
@@ -109,7 +110,14 @@ pub fn tanh(x: f32) -> f32 {
     let below = below * square + 2.618_686_3e-2_f32;
     let below = below * square + 0.467_827_65_f32;
     let below = below * square + 1.0_f32;
-    divide(x * above, below)
+    select(x.is_nan(), x, divide(inside * above, below))
+}
+
+/// The larger of `x` and 0. A NaN stays one, as in [`tanh`].
+#[cube]
+pub fn relu(x: f32) -> f32 {
+    let above = select(x < 0.0_f32, 0.0_f32, x);
+    select(x.is_nan(), x, above)
 }
 
 /// `above / below` for `1 <= below <= 1e30` and `|above| <= 1e30`, to about a unit in the last place.

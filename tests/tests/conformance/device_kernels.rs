@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
 
 use burn::tensor::Device;
-use integration_tests::oracle::{self, Problem, Settings, answer};
+use integration_tests::oracle::{self, Activation, Problem, Settings, answer};
 use integration_tests::problems::Recipe;
 use kernels::cubecl::logging::{LaunchObservation, LaunchObserver};
 use kernels::{KernelDevice, PartialGradients, TrajectoryStatistics, WeightRule, Weights, reduce};
@@ -461,7 +461,14 @@ fn an_update_is_three_or_four_launches() {
 /// A NaN in the data reaches what the host checks.
 #[test]
 fn a_nan_is_seen_on_the_host() {
-    let recipe = Recipe { window: 2, batch: 3, horizon: 9, early_ends: false, ..Recipe::default() };
+    for activation in [Activation::Tanh, Activation::Relu] {
+        assert_a_nan_is_seen(activation);
+    }
+}
+
+fn assert_a_nan_is_seen(activation: Activation) {
+    let recipe =
+        Recipe { window: 2, batch: 3, horizon: 9, activation, early_ends: false, ..Recipe::default() };
     let problem = recipe.problem(6);
     let config = configuration(&recipe, &PLAIN);
     for (selected, passes) in ways() {
@@ -481,9 +488,10 @@ fn a_nan_is_seen_on_the_host() {
             let update = algorithm.update(&mut policy, &mut optimizer, &[batch], &mut Phases::default());
             let readings = update.layout.read(update.packed.read(None).unwrap());
             let name = &selected.name;
-            assert!(!readings.gradient_norm().is_finite(), "{name}, {passes:?}, {what}: {readings:?}");
+            let case = format!("{name}, {passes:?}, {activation:?}, {what}");
+            assert!(!readings.gradient_norm().is_finite(), "{case}: {readings:?}");
             let outcome = readings.check(|| update.gradient.unwrap().read(None).unwrap());
-            assert!(outcome.is_err(), "{name}, {passes:?}, {what}");
+            assert!(outcome.is_err(), "{case}");
         }
     }
 }

@@ -12,7 +12,7 @@ use burn_cubecl::cubecl::prelude::*;
 use policy_nets::{Activation, Architecture};
 
 use super::LARGEST_WIDTH;
-use kernels::numeric::tanh;
+use kernels::numeric::{relu, tanh};
 
 /// Numbers of a vector, and the fewest sums that are formed together from one input.
 pub(super) const LANES: usize = 4;
@@ -200,7 +200,7 @@ fn forward(weights: &Shared<[Four]>, input: &Array<f32>, output: &mut Array<f32>
         for lane in 0..comptime!(layer.lanes) {
             match comptime!(layer.activation) {
                 Some(Activation::Tanh) => output[column + lane] = tanh(sums[lane]),
-                Some(Activation::Relu) => output[column + lane] = max(sums[lane], f32::new(0.0)),
+                Some(Activation::Relu) => output[column + lane] = relu(sums[lane]),
                 None => output[column + lane] = sums[lane],
             }
         }
