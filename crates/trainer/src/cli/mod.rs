@@ -14,6 +14,7 @@ mod train;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -217,13 +218,24 @@ fn ignore_file_size_signal() {
     }
 }
 
+/// What follows a first signal so soon belongs to it: a terminal that is closed sends SIGHUP and its shell does, too, and `timeout` sends
+/// SIGTERM to a process and to its group.
+const SAME_REQUEST: Duration = Duration::from_millis(500);
+
 /// Calls `handle` at every Ctrl-C, and when the process is asked to end by SIGTERM or, unless it was started to ignore that
-/// (`nohup`), by SIGHUP.
-fn on_interrupt(handle: impl FnMut() + Send + 'static) -> Result<(), Failure> {
+/// (`nohup`), by SIGHUP. Signals within [`SAME_REQUEST`] of the first are one.
+fn on_interrupt(mut handle: impl FnMut() + Send + 'static) -> Result<(), Failure> {
     #[cfg(unix)]
     let ignored = ignore_hangup();
     let refused = |error| Failure::run(anyhow::anyhow!("Ctrl-C cannot be listened to: {error}"));
-    ctrlc::set_handler(handle).map_err(refused)?;
+    let mut first: Option<Instant> = None;
+    let once = move || {
+        if first.is_none_or(|first| first.elapsed() > SAME_REQUEST) {
+            first.get_or_insert_with(Instant::now);
+            handle();
+        }
+    };
+    ctrlc::set_handler(once).map_err(refused)?;
     #[cfg(unix)]
     if ignored {
         ignore_hangup();

@@ -171,6 +171,15 @@ fn a_hangup_ends_a_run_unless_it_is_ignored() {
     let output = session.run("train --resume run --set iterations=1");
     assert!(String::from_utf8(output.stderr).unwrap().contains(&format!("has made {made} already")));
 
+    // A terminal and its shell both send one, `timeout` sends two.
+    std::fs::remove_dir_all(session.path("run")).unwrap();
+    let mut child = long_run(&session);
+    signal(&child, Signal::SIGTERM);
+    signal(&child, Signal::SIGHUP);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let summary = std::fs::read_to_string(session.path("run/summary.json")).expect("a run that was saved");
+    assert!(summary.contains("\"stopped\""), "{summary}");
+
     std::fs::remove_dir_all(session.path("run")).unwrap();
     let command = session.command(LONG);
     let mut through = Command::new("nohup");
