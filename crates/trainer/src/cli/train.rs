@@ -9,6 +9,7 @@ use trainer::device::{self, DeviceChoice, SelectedDevice};
 use trainer::folder_lock::LockError;
 use trainer::run::{Ending, FINAL_ITERATIONS, Run, Summary};
 use trainer::run_folder::{RunFolder, RunFolderError, quoted};
+use trainer::studies;
 use trainer::training::{TrainError, Trainer};
 
 use super::progress::Progress;
@@ -55,6 +56,7 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
         None => start(&arguments, &overrides)?,
     };
     handle_interrupt(&stop)?;
+    studies::end_with_study();
     run.measure_memory();
 
     let total = run.trainer().config().iterations;

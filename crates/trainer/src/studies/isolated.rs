@@ -21,6 +21,8 @@ use crate::run::{Ending, Summary};
 
 /// Time between two looks at a process.
 const PAUSE: Duration = Duration::from_millis(20);
+/// The variable of a run's environment that holds the number of its study's process.
+const STUDY_PROCESS: &str = "RTPG_STUDY_PROCESS";
 /// Exit codes of `rtpg train`: it failed; it was stopped and can go on; its input was refused.
 const FAILED: i32 = 1;
 const STOPPED: i32 = 130;
@@ -89,6 +91,7 @@ fn ending(run: &Path) -> Option<Ending> {
 /// whether it was asked.
 fn finish(command: &mut Command, stop: &AtomicBool) -> Result<(ExitStatus, String, bool), StudyError> {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command.env(STUDY_PROCESS, std::process::id().to_string());
     // In a group of its own, so that Ctrl-C reaches it once, from here.
     #[cfg(unix)]
     std::os::unix::process::CommandExt::process_group(command, 0);
@@ -172,3 +175,22 @@ pub fn interrupt_runs() {
         interrupt_process(*process);
     }
 }
+
+/// Has this process, a run of a study, asked by SIGTERM to save what it needs and to end when the study is gone, however that was
+/// ended. Only Linux does.
+#[cfg(target_os = "linux")]
+pub fn end_with_study() {
+    use nix::sys::prctl::set_pdeathsig;
+    use nix::sys::signal::{Signal, raise};
+    let study = std::env::var(STUDY_PROCESS).ok().and_then(|text| text.parse::<i32>().ok());
+    let Some(study) = study else { return };
+    let is_gone = || nix::unistd::getppid().as_raw() != study;
+    let asked =
+        set_pdeathsig(Signal::SIGTERM).and_then(|()| if is_gone() { raise(Signal::SIGTERM) } else { Ok(()) });
+    if let Err(error) = asked {
+        tracing::debug!("the run does not end with its study: {error}");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub fn end_with_study() {}

@@ -206,6 +206,31 @@ fn an_interrupted_study_goes_on_also_in_processes_of_their_own() {
     assert_eq!(returns("apart"), returns("together"));
 }
 
+/// Killed as by the system's out-of-memory killer: the run's own process saves and ends, too.
+#[cfg(target_os = "linux")]
+#[test]
+fn runs_end_with_their_study() {
+    let session = Session::new();
+    session.write("mine.toml", &examples()[0]);
+    let command =
+        format!("study mine.toml --runs 1 --set budget=10000000 {ISOLATED} --only RT-PG --out apart");
+    let mut child = session.command(&command).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let wait_until = |holds: &dyn Fn() -> bool| {
+        let begin = Instant::now();
+        while !holds() {
+            assert!(begin.elapsed() < Duration::from_mins(1), "nothing happened for a minute");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    wait_until(&|| recorded(&session.path("apart")));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let mut runs = std::fs::read_dir(session.path("apart/runs")).unwrap().map(|entry| entry.unwrap().path());
+    let run = runs.find(|path| path.is_dir()).unwrap();
+    let ending = || std::fs::read_to_string(run.join("summary.json")).unwrap_or_default();
+    wait_until(&|| ending().contains("\"stopped\""));
+}
+
 /// Rows of the estimates of a gradient study whose files begin with `label`; without a file, none.
 #[cfg(unix)]
 fn estimates(study: &Path, label: &str) -> usize {
