@@ -10,6 +10,16 @@ pub enum BatchError {
     /// There is no environment, so that the sizes are unknown.
     #[error("a batch needs at least one environment")]
     Empty,
+    /// An environment without observations or without actions.
+    #[error(
+        "environment {name} has {found:?} observation and action components, expected at least one of each"
+    )]
+    NoComponents {
+        /// Name of the environment.
+        name: &'static str,
+        /// Its observation size and action size.
+        found: (usize, usize),
+    },
     /// An environment differs in kind from the first one.
     #[error(
         "environment {index} ({name}) has {found:?} observation and action components, expected {expected:?} as \
@@ -89,11 +99,16 @@ impl EnvironmentBatch {
     /// A batch of the given environments; none is running.
     ///
     /// # Errors
-    /// [`BatchError::Empty`] without environments, [`BatchError::Mixed`] when their sizes differ.
+    /// [`BatchError::Empty`] without environments, [`BatchError::NoComponents`] when they have no observations or no actions,
+    /// [`BatchError::Mixed`] when their sizes differ.
     pub fn new(environments: Vec<Box<dyn Environment>>) -> Result<Self, BatchError> {
         let sizes =
             |environment: &dyn Environment| (environment.observation_size(), environment.action_size());
-        let expected = sizes(environments.first().ok_or(BatchError::Empty)?.as_ref());
+        let first = environments.first().ok_or(BatchError::Empty)?.as_ref();
+        let expected = sizes(first);
+        if expected.0 == 0 || expected.1 == 0 {
+            return Err(BatchError::NoComponents { name: first.name(), found: expected });
+        }
         for (index, environment) in environments.iter().enumerate() {
             let found = sizes(environment.as_ref());
             if found != expected {

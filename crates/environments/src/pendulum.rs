@@ -78,7 +78,7 @@ pub fn observe<R: Real>([angle, speed]: State<R>) -> [R; OBSERVATION_SIZE] {
     [angle.cos(), angle.sin(), speed]
 }
 
-/// The same angle in `[-π, π)`.
+/// The same angle in `[-π, π]`.
 pub fn wrap<R: Real>(angle: R) -> R {
     (angle + PI).rem_euclid(2.0 * PI) - PI
 }

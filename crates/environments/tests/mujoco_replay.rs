@@ -63,9 +63,12 @@ fn largest_difference(definition: &'static Definition, limit: usize) -> f64 {
                 let Transition { reward, terminated } =
                     environment.step(action, &mut no_random(), &mut observation).unwrap();
                 assert_eq!(outcome[1] == 1.0, terminated, "{}: step {step}", definition.name());
-                let differences =
-                    observation.iter().zip(expected).map(|(ours, theirs)| (ours - theirs).abs());
-                largest = differences.fold(largest.max((reward - outcome[0]).abs()), f64::max);
+                let pairs = observation.iter().chain([&reward]).zip(expected.iter().chain([&outcome[0]]));
+                for (ours, theirs) in pairs {
+                    let difference = (ours - theirs).abs();
+                    assert!(!difference.is_nan(), "{}: step {step}: {ours}, {theirs}", definition.name());
+                    largest = largest.max(difference);
+                }
                 step += 1;
             }
             _ => {}

@@ -104,7 +104,7 @@ impl CoefficientRule {
 }
 
 /// `ln lambda` of docs/method.md, equation 10, for `exp(log_samples)` trajectories in the window.
-pub(crate) fn theoretical_log_lambda(
+pub fn theoretical_log_lambda(
     second_moment: f64,
     delta: f64,
     parameter_count: usize,

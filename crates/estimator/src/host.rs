@@ -105,7 +105,9 @@ pub fn power_mean_weights(log_ratio: &[f64], coefficients: &Coefficients, expone
 pub fn multiple_importance_weights(log_ratio: &[f64], clip: f64) -> Vec<f64> {
     assert_clip(clip);
     let (log_samples, log_clip) = ((log_ratio.len() as f64).ln(), clip.ln());
-    log_ratio.iter().map(|ratio| saturating_exp((-ratio).min(log_clip) - log_samples)).collect()
+    // Not `min`, which leaves a NaN out.
+    let clipped = |log_weight: f64| if log_weight > log_clip { log_clip } else { log_weight };
+    log_ratio.iter().map(|ratio| saturating_exp(clipped(-ratio) - log_samples)).collect()
 }
 
 /// Diagnostics of `weights` in the order that [`DiagnosticsReport::unpack`](crate::DiagnosticsReport::unpack) reads
@@ -292,6 +294,10 @@ mod tests {
             weights.iter().map(|weight| weight.is_nan()).collect::<Vec<_>>(),
             [false, true, false, false]
         );
+        for clip in [2.0, f64::INFINITY] {
+            let weights = multiple_importance_weights(&[0.0, f64::NAN], clip);
+            assert!(weights[0] == 0.5 && weights[1].is_nan(), "{weights:?}");
+        }
         let report = DiagnosticsReport::unpack(&packed_diagnostics(&weights, 2, None), 2);
         assert!(report.effective_sample_size.is_nan() && report.largest_weight.is_nan());
     }

@@ -28,7 +28,7 @@ mod ratio;
 mod returns;
 mod weights;
 
-pub use coefficients::{CoefficientRule, Coefficients, MixtureRule};
+pub use coefficients::{CoefficientRule, Coefficients, MixtureRule, theoretical_log_lambda};
 pub use correction::{
     RatioScope, correction_weights, cumulative_log_ratios, defensive_weights, weighted_step_returns,
 };

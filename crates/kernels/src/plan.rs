@@ -76,7 +76,7 @@ pub enum NotCovered {
         shared_bytes: usize,
     },
     /// The device runs fewer units in a cube than the kernels are written for.
-    #[error("the device runs {units} units together, and the kernels need {UNITS}")]
+    #[error("the device runs {units} units together, and the kernels need {}", crate::reduce::UNITS)]
     TooFewUnits {
         /// What the device runs.
         units: usize,

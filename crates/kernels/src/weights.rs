@@ -5,7 +5,9 @@
 
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
-use estimator::{CoefficientRule, DiagnosticsReport, DivergenceEstimator, MixtureRule};
+use estimator::{
+    CoefficientRule, DiagnosticsReport, DivergenceEstimator, MixtureRule, theoretical_log_lambda,
+};
 
 use crate::device::{Buffer, KernelDevice, length};
 use crate::lanes::{cube_max, cube_sum, lane_max, lane_sum};
@@ -151,8 +153,7 @@ impl Weights {
                 let log_lambda = match rule {
                     CoefficientRule::Adaptive { scale } => 0.5 * (scale.ln() - count.ln()),
                     CoefficientRule::Theoretical { second_moment, delta, parameter_count } => {
-                        let numerator = 4.0 * parameter_count as f64 * 6.0_f64.ln() - 4.0 * delta.ln();
-                        (0.5 * (numerator.ln() - 3.0_f64.ln() - second_moment.ln() - count.ln())).min(0.0)
+                        theoretical_log_lambda(second_moment, delta, parameter_count, count.ln())
                     }
                     CoefficientRule::Fixed { lambda, .. } => lambda.ln().max(estimator::LOG_ZERO),
                 };

@@ -124,14 +124,14 @@ impl Optimizer {
             Self::Adam(adam) => {
                 adam.steps += 1;
                 let AdamConfig { learning_rate, beta_1, beta_2, epsilon } = adam.config;
-                let power = adam.steps.cast_signed();
+                let [mean_correction, square_correction] = adam.corrections();
                 let rule = StepRule::Adam {
-                    rate: (learning_rate / (1.0 - beta_1.powi(power))) as f32,
+                    rate: (learning_rate / mean_correction) as f32,
                     beta_1: beta_1 as f32,
                     complement_1: (1.0 - beta_1) as f32,
                     beta_2: beta_2 as f32,
                     complement_2: (1.0 - beta_2) as f32,
-                    square_correction: (1.0 - beta_2.powi(power)) as f32,
+                    square_correction: square_correction as f32,
                     epsilon: epsilon as f32,
                 };
                 (rule, Moments::on_device(adam.moments.take(), parameters))
@@ -180,15 +180,22 @@ impl Optimizer {
 }
 
 impl Adam {
+    /// `1 - beta^steps` of both moments.
+    fn corrections(&self) -> [f64; 2] {
+        [self.config.beta_1, self.config.beta_2].map(|beta| {
+            let power =
+                i32::try_from(self.steps).map_or_else(|_| beta.powf(f64::from(self.steps)), |n| beta.powi(n));
+            1.0 - power
+        })
+    }
+
     fn step(&mut self, parameters: Tensor<1>, gradient: Tensor<1>) -> Tensor<1> {
         let AdamConfig { learning_rate, beta_1, beta_2, epsilon } = self.config;
         let [mean, square] = Moments::on_device(self.moments.take(), &parameters);
         self.steps += 1;
         let mean = mean.mul_scalar(beta_1) + gradient.clone().mul_scalar(1.0 - beta_1);
         let square = square.mul_scalar(beta_2) + gradient.square().mul_scalar(1.0 - beta_2);
-        let power = self.steps.cast_signed();
-        let mean_correction = 1.0 - beta_1.powi(power);
-        let square_correction = 1.0 - beta_2.powi(power);
+        let [mean_correction, square_correction] = self.corrections();
         let denominator = square.clone().div_scalar(square_correction).sqrt().add_scalar(epsilon);
         let step = mean.clone() / denominator * (learning_rate / mean_correction);
         self.moments = Some(Moments::Device(Box::new([mean, square])));
@@ -200,9 +207,8 @@ impl Adam {
         let [mut mean, mut square] = Moments::on_host(self.moments.take(), parameters.len());
         assert_eq!(mean.len(), parameters.len(), "as many parameters as in the step before");
         self.steps += 1;
-        let power = self.steps.cast_signed();
-        let rate = (learning_rate / (1.0 - beta_1.powi(power))) as f32;
-        let square_correction = (1.0 - beta_2.powi(power)) as f32;
+        let [mean_correction, square_correction] = self.corrections();
+        let (rate, square_correction) = ((learning_rate / mean_correction) as f32, square_correction as f32);
         let (complement_1, complement_2) = ((1.0 - beta_1) as f32, (1.0 - beta_2) as f32);
         let (beta_1, beta_2, epsilon) = (beta_1 as f32, beta_2 as f32, epsilon as f32);
         let moments = mean.iter_mut().zip(&mut square);
@@ -220,6 +226,20 @@ mod tests {
     use super::*;
     use crate::config::ConstantConfig;
     use crate::device::{self, DeviceChoice};
+
+    #[test]
+    fn moments_are_corrected_however_many_steps_were_made() {
+        let config = AdamConfig { beta_2: 1.0 - 1e-10, ..AdamConfig::default() };
+        let corrections = |steps| Adam { config: config.clone(), steps, moments: None }.corrections();
+        let close = |found: f64, expected: f64| (found - expected).abs() < 1e-12;
+        let [mean, square] = corrections(3);
+        assert!(close(mean, 1.0 - config.beta_1.powi(3)) && close(square, 3e-10), "{mean} {square}");
+        for steps in [i32::MAX as u32, 1 << 31, u32::MAX] {
+            let [mean, square] = corrections(steps);
+            let expected = -(f64::from(steps) * config.beta_2.ln()).exp_m1();
+            assert!(close(mean, 1.0) && close(square, expected), "{steps}: {mean} {square} {expected}");
+        }
+    }
 
     #[test]
     fn steps_on_the_host_are_those_of_tensors() {

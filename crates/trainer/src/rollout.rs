@@ -347,6 +347,9 @@ impl Group {
         for row in 0..self.environments.len() {
             self.check_observation(row, trajectory(row) as usize, 0, iteration)?;
         }
+        // Mean actions take no noise.
+        let random = sampling.mode != Mode::DeterministicEvaluation;
+        self.noise.fill(0.0);
         for step in 0..part.horizon {
             self.rows.clear();
             let running = self.environments.running();
@@ -356,7 +359,9 @@ impl Group {
             }
             self.compute_means(sampling.policy.normalizer.as_ref(), network, part, step);
             for (index, row) in self.rows.iter().enumerate() {
-                streams.normals(action, iteration, trajectory(*row), step as u32, &mut self.noise);
+                if random {
+                    streams.normals(action, iteration, trajectory(*row), step as u32, &mut self.noise);
+                }
                 let size = deviation.len();
                 let place = (row * part.horizon + step) * size;
                 let draws = self.network_output[index * size..].iter().zip(deviation.iter().zip(&self.noise));

@@ -148,7 +148,7 @@ impl Skeleton {
                 scene.line(Role::Track, [-1.0, 0.0], [1.0, 0.0], 0.02);
             }
         }
-        // What is far is hidden by what is near, and limbs by the trunk.
+        // Far limbs are hidden by the trunk, and that by near ones.
         capsules.sort_by_key(|(role, ..)| match role {
             Role::FarLimb => 0,
             Role::Trunk => 1,

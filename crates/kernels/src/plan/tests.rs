@@ -152,8 +152,9 @@ fn a_network_that_is_too_wide_is_refused() {
     let wide = architecture(&[4, 5000, 1], false);
     let refused = NetworkPlan::new(&wide, false, Pass::Gradient, SMALLEST).unwrap_err();
     assert_eq!(refused, NotCovered::TooWide { numbers: 5005, shared_bytes: 16 * 1024 });
-    let few = NetworkPlan::new(&wide, false, Pass::Gradient, Limits { units: 64, ..SMALLEST }).unwrap_err();
-    assert_eq!(few, NotCovered::TooFewUnits { units: 64 });
+    let few = NetworkPlan::new(&wide, false, Pass::Gradient, Limits { units: 200, ..SMALLEST }).unwrap_err();
+    assert_eq!(few, NotCovered::TooFewUnits { units: 200 });
+    assert!(few.to_string().ends_with("need 256"), "{few}");
     let limits = Limits { bindings: 8, ..SMALLEST };
     let few = NetworkPlan::new(&wide, false, Pass::Gradient, limits).unwrap_err();
     assert_eq!(few, NotCovered::TooFewBindings { bindings: 8, needed: 11 });

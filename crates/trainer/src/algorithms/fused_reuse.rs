@@ -110,7 +110,7 @@ impl FusedReuse {
         let window = &self.window;
         let mut weigh = |statistics: &[TrajectoryStatistics]| {
             let start = Instant::now();
-            // Infinite divergences become the estimator's sentinel; NaN stays, for the trainer to name.
+            // Infinite log-ratios become the estimator's sentinel; NaN stays, for the trainer to name.
             let bounded =
                 |value: f64| if value > -estimator::LOG_ZERO { -estimator::LOG_ZERO } else { value };
             log_ratio = statistics.iter().map(|row| bounded(row.log_ratio)).collect();

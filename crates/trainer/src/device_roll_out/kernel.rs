@@ -116,15 +116,19 @@ pub(super) fn roll_out<E: Simulation>(
                 let (reward, terminated) = step::<E>(&state, &action, &mut next);
 
                 let mut largest = reward.abs();
+                // A NaN, which `max` may leave out, stays in a sum.
+                let mut all = reward;
                 #[unroll]
                 for index in 0..state_size {
                     largest = max(largest, next[index].abs());
+                    all += next[index];
                 }
                 #[unroll]
                 for index in 0..action_size {
                     largest = max(largest, action[index].abs());
+                    all += action[index];
                 }
-                if largest <= LARGEST {
+                if largest <= LARGEST && !all.is_nan() {
                     made = u32::new(1);
                     length += 1i32;
                     let addend = reward - lost;

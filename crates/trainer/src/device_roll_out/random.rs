@@ -38,7 +38,7 @@ pub(super) fn philox4x32_10(words: &mut Array<u32>, key_low: u32, key_high: u32)
     }
 }
 
-/// The number in `[0, 1)` that the host makes of two words of a stream, rounded to single precision.
+/// The number in `[0, 1)` that the host makes of two words of a stream, rounded to single precision, in which the largest are 1.
 #[cube]
 pub(super) fn unit_uniform(low: u32, high: u32) -> f32 {
     // Halves, because a whole word is converted with a rounding that devices choose.

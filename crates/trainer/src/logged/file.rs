@@ -145,13 +145,13 @@ fn read_lengths(
         let expected = format!("[{window}, {batch}] to fit `observations`");
         return Err(file.shape_error("lengths", &shape, expected).into());
     }
-    if let Some(place) = lengths.iter().position(|length| *length < 1 || *length > horizon as i64) {
+    if let Some(place) = lengths.iter().position(|length| *length < 0 || *length > horizon as i64) {
         return Err(TrajectoryFileError::Value {
             path: file.path().to_owned(),
             name: "lengths",
             index: vec![place / batch, place % batch],
             value: lengths[place] as f64,
-            expected: format!("1 to {horizon}"),
+            expected: format!("0 to {horizon}"),
         });
     }
     Ok(lengths.into_iter().map(|length| length as u32).collect())

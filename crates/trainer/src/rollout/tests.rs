@@ -120,6 +120,29 @@ fn the_result_does_not_depend_on_the_number_of_threads() {
         let (other_unstable, other, _) = roll_out(threads);
         assert_eq!((other_unstable, &other), (unstable, &batch), "{threads} threads");
     }
+    // A network that computes rows together, in groups that depend on the number of threads.
+    let entry = environments::registry::find("pendulum").unwrap();
+    let architecture = Architecture {
+        observation_size: entry.observation_size,
+        action_size: entry.action_size,
+        hidden: vec![33, 18],
+        activation: Activation::Tanh,
+        bias: true,
+    };
+    let mut random = Streams::new(1).stream(Purpose::Initialization, 0, 0, 0);
+    let policy =
+        PolicyState::start(architecture, Initialization::XavierUniform, 0.0, Deviation::Fixed, &mut random);
+    let batch = |threads| {
+        let mut roll_out = RollOut::new(entry, 13, 20, &Threads::new(threads).unwrap()).unwrap();
+        let mut batch = Trajectories::zeros(roll_out.shape());
+        roll_out.run(training(&policy), &mut batch).unwrap();
+        batch
+    };
+    let one = batch(1);
+    assert!(one.means.iter().all(|mean| *mean != 0.0));
+    for threads in [2, 3, 13] {
+        assert_eq!(batch(threads), one, "{threads} threads");
+    }
 }
 
 #[test]

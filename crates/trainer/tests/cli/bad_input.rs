@@ -234,6 +234,8 @@ fn what_does_not_fit_into_memory() {
     }
     let error = session.refused("evaluate made --horizon 16777216 --episodes 1000");
     assert!(error.contains("of memory, but") && error.contains("lower --episodes"), "{error}");
+    let error = session.refused("evaluate made --horizon 16777216 --episodes 1 --gif x.gif");
+    assert!(error.contains("of memory, drawings included, but"), "{error}");
     let evaluation = "evaluation.episodes=511 --set environment.horizon=16777216 --set algorithm.window=1";
     let error = session.refused(&format!("train --device cpu --out run --set {evaluation}"));
     assert!(error.contains("are available; lower environment.horizon"), "{error}");

@@ -184,6 +184,8 @@ fn horizons_of_a_thousand_steps() {
     let long = Recipe { window: 3, batch: 3, horizon: 1000, shift: 0.01, ..Recipe::default() };
     assert_all_agree(&Recipe { early_ends: false, ..long.clone() }, 1..2);
     assert_all_agree(&long, 2..3);
+    // Simulations that were unstable in their first step.
+    assert_all_agree(&Recipe { horizon: 4, empty: true, ..long }, 3..5);
 }
 
 #[test]
