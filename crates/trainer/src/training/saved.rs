@@ -1,6 +1,8 @@
 //! A run as a checkpoint, and back.
 
 use std::collections::BTreeMap;
+use std::fmt::{self, Display, Formatter};
+use std::path::Path;
 
 use policy_nets::tensor_file::HostTensor;
 use policy_nets::{GaussianPolicy, Normalizer, PolicyState};
@@ -63,9 +65,18 @@ impl Trainer {
             )));
         }
         let changes = self.changes(checkpoint);
+        let fixed: Vec<_> =
+            changes.iter().filter(|change| self.is_fixed(change)).map(Change::to_string).collect();
+        if !fixed.is_empty() {
+            return Err(TrainError::Mismatch(format!(
+                "{}; set it back in the run's config.toml, or start another run from the policy by --set policy.start=RUN",
+                fixed.join(", ")
+            )));
+        }
         let mismatch = |error: AlgorithmError| match changes.as_slice() {
             [] => TrainError::Mismatch(error.to_string()),
             changes => {
+                let changes: Vec<_> = changes.iter().map(Change::to_string).collect();
                 TrainError::Mismatch(format!("{error}; changed since it was written: {}", changes.join(", ")))
             }
         };
@@ -86,26 +97,57 @@ impl Trainer {
         if !self.progress.memory_empty {
             self.algorithm.restore(&mut read).map_err(mismatch)?;
         }
-        for change in changes {
-            tracing::warn!("the configuration was changed: {change}; the run goes on with the new value");
+        for change in &changes {
+            let consequence = if change.is_of_policy() {
+                "it says how the run began, and stays as it was"
+            } else {
+                "the run goes on with the new value"
+            };
+            tracing::warn!("the configuration was changed: {change}; {consequence}");
+        }
+        if let Some(Ok(policy)) =
+            recorded(checkpoint).and_then(|mut table| table.remove("policy")).map(Value::try_into)
+        {
+            self.config.policy = policy;
         }
         Ok(())
     }
 
+    /// Whether the run cannot go on with this: what its checkpoint holds would mean something else. Policies would be others with
+    /// the same parameters, returns and estimates would be of another objective, and scores not of one kind.
+    fn is_fixed(&self, change: &Change) -> bool {
+        match change.key.as_str() {
+            "policy.initialization" | "policy.start" => false,
+            "policy.variance" => !self.config.policy.learn_variance,
+            "policy.log_std_bounds.min" | "policy.log_std_bounds.max" => self.config.policy.learn_variance,
+            "algorithm.discount" | "environment.horizon" => true,
+            "evaluation.interval" => [&change.found, &change.own].contains(&&Value::Integer(0)),
+            _ => change.is_of_policy(),
+        }
+    }
+
     /// What of the configuration is not as it was when a checkpoint was written.
-    fn changes(&self, checkpoint: &Checkpoint) -> Vec<String> {
-        let found = checkpoint.progress.configuration.as_deref().map(str::parse::<Table>);
-        let Some(Ok(found)) = found else { return vec![] };
-        let text = |value: Value| match value {
-            Value::Float(number) => format!("{number:?}"),
-            other => other.to_string(),
-        };
-        differences(&found, &self.lasting_configuration())
+    fn changes(&self, checkpoint: &Checkpoint) -> Vec<Change> {
+        let Some(mut found) = recorded(checkpoint) else { return vec![] };
+        let mut own = self.lasting_configuration();
+        for table in [&mut found, &mut own] {
+            // The environment's own horizon is not recorded.
+            if let Some(Value::Table(environment)) = table.get_mut("environment") {
+                environment.entry("horizon").or_insert(Value::Integer(self.entry.horizon as i64));
+            }
+            // Nor is it said that a policy was drawn.
+            if let Some(Value::Table(policy)) = table.get_mut("policy") {
+                let start = policy.entry("start").or_insert(Value::String(String::new()));
+                let absolute = start.as_str().and_then(|path| std::path::absolute(path).ok());
+                if let Some(path) = absolute.as_deref().and_then(Path::to_str) {
+                    *start = Value::String(path.to_owned());
+                }
+            }
+        }
+        let iteration = checkpoint.progress.iteration;
+        differences(&found, &own)
             .into_iter()
-            .map(|(key, found, own)| {
-                let (iteration, found, own) = (checkpoint.progress.iteration, text(found), text(own));
-                format!("`{key}` is {own}, and up to iteration {iteration} it was {found}")
-            })
+            .map(|(key, found, own)| Change { key, found, own, iteration })
             .collect()
     }
 
@@ -122,6 +164,38 @@ impl Trainer {
         }
         Ok(state)
     }
+}
+
+/// A key of the configuration that is not what it was when a checkpoint was written.
+struct Change {
+    /// Dotted.
+    key: String,
+    found: Value,
+    own: Value,
+    iteration: u32,
+}
+
+impl Change {
+    fn is_of_policy(&self) -> bool {
+        self.key.starts_with("policy.")
+    }
+}
+
+impl Display for Change {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        let text = |value: &Value| match value {
+            Value::Float(number) => format!("{number:?}"),
+            Value::String(text) if text.is_empty() => "not set".to_owned(),
+            other => other.to_string(),
+        };
+        let Self { key, found, own, iteration } = self;
+        write!(formatter, "`{key}` is {}, and up to iteration {iteration} it was {}", text(own), text(found))
+    }
+}
+
+/// The configuration that a checkpoint was written with, where it says.
+fn recorded(checkpoint: &Checkpoint) -> Option<Table> {
+    checkpoint.progress.configuration.as_deref()?.parse().ok()
 }
 
 /// The dotted keys that both tables have with another value, and the two values. What one of them does not have is a default

@@ -232,7 +232,11 @@ fn another_configuration_than_the_checkpoint() {
     let config = std::fs::read(session.path("run/config.toml")).unwrap();
     for (line, replacement, expected) in [
         ("batch_size = 20", "batch_size = 7", "`algorithm.batch_size` is 7, and up to iteration"),
-        ("horizon = 10", "horizon = 11", "window."),
+        (
+            "horizon = 10",
+            "horizon = 11",
+            "`environment.horizon` is 11, and up to iteration 3 it was 10; set it back",
+        ),
         (
             r#"name = "lqr""#,
             r#"name = "pendulum""#,
@@ -241,7 +245,16 @@ fn another_configuration_than_the_checkpoint() {
         ("bias = false", "bias = true", "`policy.bias` is true"),
         ("window = 2", "window = 1", "window."),
         ("window = 2", "window = 3", "`algorithm.window` is 3, and up to iteration 3 it was 2"),
-        ("normalize_observations = false", "normalize_observations = true", "normalizer"),
+        (
+            "normalize_observations = false",
+            "normalize_observations = true",
+            "`policy.normalize_observations`",
+        ),
+        // What the checkpoint holds would be other policies, returns of another objective, and scores of two kinds.
+        (r#"activation = "tanh""#, r#"activation = "relu""#, "`policy.activation` is \"relu\""),
+        ("variance = 0.1", "variance = 90.0", "`policy.variance` is 90.0, and up to iteration 3 it was 0.1"),
+        ("discount = 0.99", "discount = 0.9", "`algorithm.discount` is 0.9"),
+        ("interval = 50", "interval = 0", "`evaluation.interval` is 0"),
     ] {
         session.edit_config("run", line, replacement);
         let error = session.refused("train --resume run --set iterations=5");

@@ -359,14 +359,24 @@ fn a_changed_configuration_is_told() {
     session.run_lqr("run", "");
     session.edit_config("run", "learning_rate = 0.01", "learning_rate = 1e-5");
     session.edit_config("run", "beta_1 = 0.9", "beta_1 = 0.8");
+    session.edit_config("run", "interval = 50", "interval = 49");
+    // How the run began is no longer to be changed.
+    let drawn = r#"initialization = "zero""#;
+    session.edit_config("run", drawn, "initialization = \"xavier-uniform\"\nstart = \"absent\"");
     let output = session.run("train --resume run --set iterations=4");
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{error}");
+    for key in ["initialization", "start"] {
+        let told = error.lines().find(|line| line.contains(&format!("`policy.{key}` is "))).unwrap();
+        assert!(told.ends_with("; it says how the run began, and stays as it was"), "{told}");
+    }
+    let config = std::fs::read_to_string(session.path("run/config.toml")).unwrap();
+    assert!(config.contains(drawn) && !config.contains("start = "), "{config}");
     let expected = "`optimizer.learning_rate` is 1e-5, and up to iteration 3 it was 0.01; the run goes on";
     assert!(error.contains(expected) && error.contains("`optimizer.beta_1` is 0.8"), "{error}");
     let output = session.run("train --resume run --set iterations=5");
     let error = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success() && !error.contains("learning_rate"), "{error}");
+    assert!(output.status.success() && !error.contains("changed"), "{error}");
 }
 
 /// Rows behind the checkpoint are work that was done: fewer iterations would lose it.
