@@ -350,9 +350,10 @@ fn print(result: &LoggedEstimate, logged: &LoggedTrajectories, device: &str) {
         "effective sample size      {:.2} of {trajectories}",
         report.effective_sample_size
     ));
+    let largest = report.largest_weight;
+    let largest = if largest >= 1e-3 { format!("{largest:.4}") } else { format!("{largest:.3e}") };
     print_line(format_args!(
-        "largest weight             {:.4} times the weight 1/{trajectories} of plain averaging",
-        report.largest_weight
+        "largest weight             {largest} times the weight 1/{trajectories} of plain averaging"
     ));
     warn(result, trajectories);
     print_line("batch      ln D     alpha    lambda     share       ESS");
