@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn moments_are_corrected_however_many_steps_were_made() {
         let config = AdamConfig { beta_2: 1.0 - 1e-10, ..AdamConfig::default() };
-        let corrections = |steps| Adam { config: config.clone(), steps, moments: None }.corrections();
+        let corrections = |steps| Adam { config, steps, moments: None }.corrections();
         let close = |found: f64, expected: f64| (found - expected).abs() < 1e-12;
         let [mean, square] = corrections(3);
         assert!(close(mean, 1.0 - config.beta_1.powi(3)) && close(square, 3e-10), "{mean} {square}");

@@ -12,6 +12,7 @@ use super::{TrainError, Trainer};
 use crate::algorithms::{AlgorithmError, Restore};
 use crate::checkpoint::{Checkpoint, Progress};
 use crate::config::RESUMABLE;
+use crate::run_folder::policy_file;
 
 impl Trainer {
     /// Everything that the run needs to go on exactly.
@@ -135,11 +136,12 @@ impl Trainer {
             if let Some(Value::Table(environment)) = table.get_mut("environment") {
                 environment.entry("horizon").or_insert(Value::Integer(self.entry.horizon as i64));
             }
-            // Nor is it said that a policy was drawn.
+            // Nor is it said that a policy was drawn; of a start from a run's folder, the file in it is recorded.
             if let Some(Value::Table(policy)) = table.get_mut("policy") {
                 let start = policy.entry("start").or_insert(Value::String(String::new()));
-                let absolute = start.as_str().and_then(|path| std::path::absolute(path).ok());
-                if let Some(path) = absolute.as_deref().and_then(Path::to_str) {
+                let file =
+                    start.as_str().and_then(|path| std::path::absolute(policy_file(Path::new(path))).ok());
+                if let Some(path) = file.as_deref().and_then(Path::to_str) {
                     *start = Value::String(path.to_owned());
                 }
             }

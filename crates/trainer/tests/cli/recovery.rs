@@ -427,7 +427,8 @@ fn a_run_starts_from_the_policy_of_a_file() {
 
     session.run_lqr("whole", &format!("{network} {start} --set iterations=5"));
     std::fs::remove_file(session.path("first/policy.safetensors")).unwrap();
-    session.succeed("train --resume second --set iterations=5");
+    let output = session.run("train --resume second --set iterations=5");
+    assert!(output.status.success() && warnings(&output).is_empty(), "{output:?}");
     let error = session.refused(&format!("train lqr {network} {start} --out third"));
     assert!(error.contains("policy.start: failed to read first/policy.safetensors"), "{error}");
     // --force does not remove what the run starts from.
