@@ -57,12 +57,15 @@ pub fn step_returns(
         StepReturn::ToGo => discounted.flip([2]).cumsum(2).flip([2]),
         StepReturn::Total => discounted.sum_dim(2).repeat_dim(2, time),
     };
-    let others = match baseline {
-        Baseline::Average => returns.clone().mean_dim(1),
-        Baseline::LeaveOneOut if batch > 1 => {
-            (returns.clone().sum_dim(1) - returns.clone()).div_scalar((batch - 1) as f64)
-        }
-        Baseline::None | Baseline::LeaveOneOut => return returns * mask,
+    if baseline == Baseline::None || (baseline == Baseline::LeaveOneOut && batch == 1) {
+        return returns * mask;
+    }
+    // Less those of one trajectory, so that equal returns leave no rounding errors behind.
+    let returns = returns.clone() - returns.narrow(1, 0, 1);
+    let others = if baseline == Baseline::Average {
+        returns.clone().mean_dim(1)
+    } else {
+        (returns.clone().sum_dim(1) - returns.clone()).div_scalar((batch - 1) as f64)
     };
     (returns - others) * mask
 }

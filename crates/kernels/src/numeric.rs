@@ -113,7 +113,7 @@ pub fn tanh(x: f32) -> f32 {
     select(x.is_nan(), x, divide(inside * above, below))
 }
 
-/// The larger of `x` and 0. A NaN stays one, as in [`tanh`].
+/// The larger of `x` and 0. A NaN stays one, as in [`tanh()`].
 #[cube]
 pub fn relu(x: f32) -> f32 {
     let above = select(x < 0.0_f32, 0.0_f32, x);

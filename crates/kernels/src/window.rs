@@ -307,10 +307,13 @@ fn baseline_kernel(
         let step = first + column;
         let mut sum = f32::new(0.0);
         let mut rest = f32::new(0.0);
+        // Everything is less the first trajectory's: so equal returns leave no rounding errors behind.
+        let mut origin = f32::new(0.0);
         if step < horizon {
+            origin = returns[to + step];
             let mut trajectory = line;
             while trajectory < batch {
-                let term = returns[to + trajectory * horizon + step];
+                let term = returns[to + trajectory * horizon + step] - origin;
                 let next = sum + term;
                 rest += lost(sum, term, next);
                 sum = next;
@@ -334,7 +337,7 @@ fn baseline_kernel(
             let mut trajectory = line;
             while trajectory < batch {
                 let place = to + trajectory * horizon + step;
-                let own = returns[place];
+                let own = returns[place] - origin;
                 let mut others = sum + rest;
                 if comptime!(leave_one_out) {
                     others = (sum - own) + rest;

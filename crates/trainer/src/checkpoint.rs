@@ -33,6 +33,9 @@ pub struct Progress {
     /// Those of them since the last update.
     #[serde(default)]
     pub dropped_in_a_row: u32,
+    /// Whether the evaluation after the last iteration failed.
+    #[serde(default)]
+    pub evaluation_failed: bool,
     /// Whether the algorithm remembers nothing, as at the start.
     #[serde(default)]
     pub memory_empty: bool,

@@ -124,6 +124,10 @@ impl Run {
         if let Some(row) = rows.last() {
             trainer.set_last_row(row.clone());
         }
+        if !trainer.has_best_policy() && folder.best_policy().is_file() {
+            // Of iterations behind the checkpoint, which are made again, perhaps otherwise.
+            fs_err::remove_file(folder.best_policy())?;
+        }
         folder.remove_leftovers()?;
         folder.write_config(trainer.config())?;
         let mut run = Self::assemble(trainer, device, folder, &rows)?;
@@ -242,6 +246,10 @@ impl Run {
     }
 
     fn iterate(&mut self, stop: &AtomicBool, observe: &mut dyn FnMut(&MetricsRow)) -> Result<(), TrainError> {
+        let (iteration, trainer) = (self.trainer.progress().iteration, &mut self.trainer);
+        panics::catch(|| trainer.repeat_failed_evaluation()).unwrap_or_else(|message| {
+            Err(TrainError::Panicked { iteration, message: format!("a panic: {message}") })
+        })?;
         while self.trainer.progress().iteration < self.trainer.config().iterations {
             let best = self.trainer.progress().best_score;
             let iteration = self.trainer.progress().iteration + 1;

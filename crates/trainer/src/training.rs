@@ -58,6 +58,8 @@ pub struct Trainer {
     last_row: MetricsRow,
     /// Of the last iteration, until somebody asks.
     failed_evaluation: Option<TrainError>,
+    /// Whether it goes on with the configuration of its checkpoint alone.
+    is_exact: bool,
     /// Whether [`set_algorithm`](Self::set_algorithm) put another algorithm in the place of the configured one.
     algorithm_is_given: bool,
     /// Whether counters, policy, optimiser and the algorithm's memory are those of one iteration.
@@ -144,6 +146,7 @@ impl Trainer {
             memory_need,
             last_row: MetricsRow::unknown(),
             failed_evaluation: None,
+            is_exact: false,
             algorithm_is_given: false,
             whole: true,
         })
@@ -261,6 +264,7 @@ impl Trainer {
             }
             Err(error) => {
                 self.failed_evaluation = Some(error);
+                self.progress.evaluation_failed = true;
                 None
             }
             Ok(score) => score,
@@ -271,6 +275,26 @@ impl Trainer {
         self.last_row = row.clone();
         self.whole = true;
         Ok(row)
+    }
+
+    /// Makes the evaluation after the last iteration once more if it failed before the run was saved, where it is still due.
+    ///
+    /// # Errors
+    /// What ended it then, as a rule.
+    pub fn repeat_failed_evaluation(&mut self) -> Result<(), TrainError> {
+        if !std::mem::take(&mut self.progress.evaluation_failed) {
+            return Ok(());
+        }
+        let outcome = self.evaluate(self.progress.iteration, None);
+        let drops = self.config.bad_batches == BadBatches::Drop;
+        match outcome {
+            Err(TrainError::EvaluationNotFinite { .. }) if drops => Ok(()),
+            Err(error) => {
+                self.progress.evaluation_failed = true;
+                Err(error)
+            }
+            Ok(_) => Ok(()),
+        }
     }
 
     /// Why the evaluation of the last iteration failed, when it did and nobody has asked.

@@ -188,6 +188,16 @@ fn a_failed_evaluation_ends_the_run_after_its_iteration() {
         "{summary}"
     );
     assert!(!folder.join("policy-best.safetensors").exists());
+    // It is not forgotten: who goes on meets it again, until numbers that are not finite are to be dropped.
+    for _ in 0..2 {
+        let mut run = Run::resume(&config, &cpu(), RunFolder::open(&folder).unwrap()).unwrap();
+        let again = run.train(&AtomicBool::new(false), |_| ()).unwrap_err();
+        assert_eq!(again.to_string(), error.to_string());
+        drop(run);
+        let summary = std::fs::read_to_string(folder.join("summary.json")).unwrap();
+        assert!(summary.contains(r#""ending": "diverged""#), "{summary}");
+        assert_eq!(rows(&folder), found);
+    }
     // Who makes iterations himself and does not ask is told by the next one.
     let mut trainer = Trainer::new(&config, &cpu()).unwrap();
     trainer.step().unwrap();

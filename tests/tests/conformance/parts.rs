@@ -58,6 +58,23 @@ fn rubbish_in_padding_reaches_nothing() {
     }
 }
 
+/// What no trajectory did better than another teaches nothing: not even rounding errors, which Adam would make full steps of.
+#[test]
+fn equal_returns_less_a_baseline_are_nothing() {
+    let (batch, time) = (10, 7);
+    let rewards: Vec<f64> = (0..batch * time).map(|index| 1.0 + 0.1 * (index % time) as f64).collect();
+    for device in devices() {
+        let rewards = tensor::<3>(&rewards, [1, batch, time], &device.device);
+        let mask = rewards.ones_like();
+        for kind in [estimator::StepReturn::ToGo, estimator::StepReturn::Total] {
+            for baseline in [estimator::Baseline::Average, estimator::Baseline::LeaveOneOut] {
+                let found = host(step_returns(rewards.clone(), mask.clone(), 0.97, kind, baseline));
+                assert!(found.iter().all(|value| *value == 0.0), "{}, {baseline:?}: {found:?}", device.name);
+            }
+        }
+    }
+}
+
 #[test]
 fn clipped_weights_and_given_coefficients() {
     let ratios = [-300.0, -90.0, -5.0, -0.1, 0.0, 0.1, 5.0, 90.0, 300.0];

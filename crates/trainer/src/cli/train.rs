@@ -196,11 +196,14 @@ fn without_seed(name: &str) -> &str {
     }
 }
 
-/// The first Ctrl-C ends the run after the current iteration; the second ends the process.
+/// The first Ctrl-C ends the run after the current iteration; the second ends the process, but for a study's run.
 fn handle_interrupt(stop: &Arc<AtomicBool>) -> Result<(), Failure> {
     let stop = Arc::clone(stop);
     on_interrupt(move || {
         if stop.swap(true, Ordering::Relaxed) {
+            if studies::is_run_of_study() {
+                return;
+            }
             std::process::exit(130);
         }
         print_message("stopping after this iteration; press Ctrl-C again to stop at once");

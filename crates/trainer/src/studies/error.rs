@@ -43,6 +43,17 @@ pub enum StudyError {
         /// What was found and expected.
         reason: String,
     },
+    /// The policy that runs start from was changed while the study ran.
+    #[error(
+        "{run}: {path}, the policy that the runs start from, was changed since the study began; give the study again, which makes them \
+         all from the new one, or a copy of the policy that stays"
+    )]
+    Start {
+        /// The run that was to start.
+        run: String,
+        /// The policy.
+        path: String,
+    },
     /// Two algorithms have one label.
     #[error("{place}: two algorithms are labelled `{label}`; give each its own `label`")]
     Duplicate {
@@ -206,6 +217,7 @@ impl StudyError {
             Self::Io(error) | Self::Lock(LockError::Io(error)) => !is_exhausted(error),
             Self::Unknown { .. }
             | Self::Config(_)
+            | Self::Start { .. }
             | Self::Value { .. }
             | Self::Duplicate { .. }
             | Self::Label { .. }

@@ -16,7 +16,7 @@ use crate::metrics::MetricsRow;
 use crate::panics;
 use crate::run::{Ending, Run};
 use crate::run_folder::RunFolder;
-use crate::training::{TrainError, memory_need};
+use crate::training::{TrainError, Trainer, memory_need};
 use crate::warnings::Flag;
 
 /// How the runs went.
@@ -204,9 +204,11 @@ pub(super) fn resume(
     if !matches!(folder.state(planned), State::Begun) {
         return Ok(None);
     }
-    let resumed = RunFolder::open(&folder.run(planned))
-        .map_err(TrainError::from)
-        .and_then(|run_folder| Run::resume(&planned.config, device, run_folder));
+    let resumed = RunFolder::open(&folder.run(planned)).map_err(TrainError::from).and_then(|run_folder| {
+        let mut trainer = Trainer::new(&planned.config, device)?;
+        trainer.refuse_changes();
+        Run::resume_prepared(trainer, device, run_folder)
+    });
     match resumed {
         Ok(run) => Ok(Some(run)),
         Err(error) if error.is_damage() => {
@@ -231,6 +233,7 @@ fn make(
     let mut run = if let Some(run) = resume(planned, folder, device, observe)? {
         run
     } else {
+        planned.check_start()?;
         let path = folder.run(planned);
         let run_folder = RunFolder::create(&path, false).map_err(TrainError::from).map_err(failed)?;
         Run::start(&planned.config, device, run_folder).map_err(failed)?

@@ -23,6 +23,7 @@ use crate::run::{Ending, Summary};
 const PAUSE: Duration = Duration::from_millis(20);
 /// The variable of a run's environment that holds the number of its study's process.
 const STUDY_PROCESS: &str = "RTPG_STUDY_PROCESS";
+const SUMMARY: &str = "summary.json";
 /// Exit codes of `rtpg train`: it failed; it was stopped and can go on; its input was refused.
 const FAILED: i32 = 1;
 const STOPPED: i32 = 130;
@@ -44,9 +45,14 @@ pub(super) fn make(
     let made = resumed.as_ref().map(|run| planned.trajectories_until(run.trainer().progress().iteration));
     // Gives the folder free.
     drop(resumed);
+    // What it says of how the run ended is to be of this attempt.
+    if path.join(SUMMARY).is_file() {
+        fs_err::remove_file(path.join(SUMMARY))?;
+    }
     let (status, message, asked) = if made.is_some() {
         finish(Command::new(program).args(["train", "--resume"]).arg(&path), stop)?
     } else {
+        planned.check_start()?;
         let file = path.with_extension("toml");
         write_atomically(&file, planned.config.to_toml().as_bytes())?;
         let outcome = finish(Command::new(program).arg("train").arg(&file).arg("--out").arg(&path), stop);
@@ -84,7 +90,7 @@ pub(super) fn make(
 
 /// How a run says that it ended.
 fn ending(run: &Path) -> Option<Ending> {
-    Some(Summary::read(&run.join("summary.json"))?.ending)
+    Some(Summary::read(&run.join(SUMMARY))?.ending)
 }
 
 /// Runs a command to its end, or asks it to stop when `stop` turns true; returns how it ended, what it says was wrong, and
@@ -174,6 +180,12 @@ pub fn interrupt_runs() {
     for process in &*processes() {
         interrupt_process(*process);
     }
+}
+
+/// Whether this process is a run of a study. Then it is asked to end more than once: by the study, once more when that does not wait
+/// for it, and by the system when the study is gone.
+pub fn is_run_of_study() -> bool {
+    std::env::var_os(STUDY_PROCESS).is_some()
 }
 
 /// Has this process, a run of a study, asked by SIGTERM to save what it needs and to end when the study is gone, however that was

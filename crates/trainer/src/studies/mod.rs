@@ -25,7 +25,7 @@ pub use definition::{
 pub use error::StudyError;
 pub use execution::{Event, Execution, Workers, execute};
 pub use folder::{Completion, StudyFolder};
-pub use isolated::{end_with_study, interrupt_runs};
+pub use isolated::{end_with_study, interrupt_runs, is_run_of_study};
 pub use plan::{Plan, PlannedRun};
 
 #[cfg(test)]

@@ -29,6 +29,8 @@ pub struct PlannedRun {
     pub hash: String,
     /// The resolved configuration; `rtpg train` with it repeats the run.
     pub config: Config,
+    /// Hash of the policy that it starts from, if it names one.
+    start: Option<String>,
 }
 
 impl PlannedRun {
@@ -40,6 +42,16 @@ impl PlannedRun {
             Some(reduction) => reduction.expected_trajectories(iterations).round() as u64,
             None => u64::from(iterations) * algorithm.batch_size() as u64,
         }
+    }
+
+    /// Refuses a policy to start from that is not what it was when the run was planned.
+    pub(super) fn check_start(&self) -> Result<(), StudyError> {
+        let found = self.config.policy.start.as_deref().map(digest_of_policy);
+        if found == self.start {
+            return Ok(());
+        }
+        let path = self.config.policy.start.as_deref().unwrap_or(Path::new("")).display().to_string();
+        Err(StudyError::Start { run: self.name.clone(), path })
     }
 
     /// Those of the first `iteration` iterations; where chance decides, in proportion.
@@ -78,14 +90,15 @@ impl Plan {
         let planned = |run: u32, resolved: &(usize, usize, Config, Option<String>)| {
             let (environment, entry, ref config, ref start) = *resolved;
             let config = Config { seed: run_seed(definition.seed, run), ..config.clone() };
-            let hash = match start {
+            let start = start.clone();
+            let hash = match &start {
                 None => hash(&config),
                 Some(start) => sha256(format!("{}\nstart {start}", hash(&config)).as_bytes()),
             };
             let label = slug(&definition.algorithm[entry].label);
             let name =
                 format!("{label}-{}-{run:03}-{}", slug(&definition.environments[environment]), &hash[..8]);
-            PlannedRun { entry, environment, run, name, hash, config }
+            PlannedRun { entry, environment, run, name, hash, config, start }
         };
         let runs =
             (0..definition.runs).flat_map(|run| resolved.iter().map(move |resolved| planned(run, resolved)));
@@ -212,6 +225,25 @@ pub(super) fn slug(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::config::load;
+
+    #[test]
+    fn a_run_starts_from_the_policy_that_it_was_planned_with() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("start.safetensors");
+        std::fs::write(&path, "one").unwrap();
+        let mut config = load(&Source::Preset("lqr".to_owned()), &[]).unwrap();
+        config.policy.start = Some(path.clone());
+        let start = Some(digest_of_policy(&path));
+        let (name, hash) = ("a-lqr-000".to_owned(), String::new());
+        let planned = PlannedRun { entry: 0, environment: 0, run: 0, name, hash, config, start };
+        planned.check_start().unwrap();
+        std::fs::write(&path, "other").unwrap();
+        let error = planned.check_start().unwrap_err();
+        assert!(
+            error.is_input() && error.to_string().contains("was changed since the study began"),
+            "{error}"
+        );
+    }
 
     /// Finished runs of earlier versions stay what they are, where what is new has its default.
     #[test]

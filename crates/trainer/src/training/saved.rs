@@ -52,6 +52,11 @@ impl Trainer {
         [self.entry.name.to_owned(), self.config.algorithm.name().to_owned()]
     }
 
+    /// Has [`restore`](Self::restore) refuse every configuration but the checkpoint's own: a study's runs are known by theirs.
+    pub fn refuse_changes(&mut self) {
+        self.is_exact = true;
+    }
+
     /// Goes on from a checkpoint of the same configuration.
     ///
     /// # Errors
@@ -115,15 +120,18 @@ impl Trainer {
     }
 
     /// Whether the run cannot go on with this: what its checkpoint holds would mean something else. Policies would be others with
-    /// the same parameters, returns and estimates would be of another objective, and scores not of one kind.
+    /// the same parameters, returns and estimates would be of another objective, moments of other decay rates, and scores not of one
+    /// kind. With [`refuse_changes`](Self::refuse_changes) whatever the run still depends on.
     fn is_fixed(&self, change: &Change) -> bool {
         match change.key.as_str() {
             "policy.initialization" | "policy.start" => false,
             "policy.variance" => !self.config.policy.learn_variance,
             "policy.log_std_bounds.min" | "policy.log_std_bounds.max" => self.config.policy.learn_variance,
-            "algorithm.discount" | "environment.horizon" => true,
-            "evaluation.interval" => [&change.found, &change.own].contains(&&Value::Integer(0)),
-            _ => change.is_of_policy(),
+            "algorithm.discount" | "environment.horizon" | "optimizer.beta_1" | "optimizer.beta_2" => true,
+            "evaluation.interval" => {
+                self.is_exact || [&change.found, &change.own].contains(&&Value::Integer(0))
+            }
+            _ => self.is_exact || change.is_of_policy(),
         }
     }
 

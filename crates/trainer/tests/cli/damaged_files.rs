@@ -253,6 +253,7 @@ fn another_configuration_than_the_checkpoint() {
         // What the checkpoint holds would be other policies, returns of another objective, and scores of two kinds.
         (r#"activation = "tanh""#, r#"activation = "relu""#, "`policy.activation` is \"relu\""),
         ("variance = 0.1", "variance = 90.0", "`policy.variance` is 90.0, and up to iteration 3 it was 0.1"),
+        ("beta_1 = 0.9", "beta_1 = 0.8", "`optimizer.beta_1` is 0.8, and up to iteration 3 it was 0.9"),
         ("discount = 0.99", "discount = 0.9", "`algorithm.discount` is 0.9"),
         ("interval = 50", "interval = 0", "`evaluation.interval` is 0"),
     ] {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 #[cfg(target_os = "linux")]
 use nix::sys::signal::Signal;
 use policy_nets::PolicyState;
+use trainer::checkpoint::Checkpoint;
 
 use crate::session::Session;
 #[cfg(target_os = "linux")]
@@ -314,7 +315,7 @@ fn assert_nothing_half_written(folder: &Path) {
         }
     }
     for name in ["state.safetensors", "previous.safetensors"] {
-        trainer::checkpoint::Checkpoint::load(&folder.join("checkpoint").join(name)).unwrap();
+        Checkpoint::load(&folder.join("checkpoint").join(name)).unwrap();
     }
 }
 
@@ -358,7 +359,7 @@ fn a_changed_configuration_is_told() {
     let session = Session::new();
     session.run_lqr("run", "");
     session.edit_config("run", "learning_rate = 0.01", "learning_rate = 1e-5");
-    session.edit_config("run", "beta_1 = 0.9", "beta_1 = 0.8");
+    session.edit_config("run", "epsilon = 0.00000001", "epsilon = 0.001");
     session.edit_config("run", "interval = 50", "interval = 49");
     // How the run began is no longer to be changed.
     let drawn = r#"initialization = "zero""#;
@@ -373,10 +374,27 @@ fn a_changed_configuration_is_told() {
     let config = std::fs::read_to_string(session.path("run/config.toml")).unwrap();
     assert!(config.contains(drawn) && !config.contains("start = "), "{config}");
     let expected = "`optimizer.learning_rate` is 1e-5, and up to iteration 3 it was 0.01; the run goes on";
-    assert!(error.contains(expected) && error.contains("`optimizer.beta_1` is 0.8"), "{error}");
+    assert!(error.contains(expected) && error.contains("`optimizer.epsilon` is 0.001"), "{error}");
     let output = session.run("train --resume run --set iterations=5");
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success() && !error.contains("changed"), "{error}");
+}
+
+/// A best policy of iterations that are made again, and then otherwise, is nobody's.
+#[test]
+fn a_best_policy_of_another_branch_does_not_stay() {
+    let session = Session::new();
+    session.run_lqr("run", "--set evaluation.interval=0");
+    let mut checkpoint = Checkpoint::load(&session.path(STATE)).unwrap();
+    checkpoint.tensors.retain(|name, _| !name.starts_with("best."));
+    checkpoint.progress.best_score = None;
+    // The next iteration fails.
+    checkpoint.tensors.get_mut("parameters").unwrap().values.fill(1e30);
+    checkpoint.save(&session.path(STATE), &session.path(PREVIOUS)).unwrap();
+    assert!(session.path("run/policy-best.safetensors").is_file());
+    let output = session.run("train --resume run --set iterations=4");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(!session.path("run/policy-best.safetensors").exists());
 }
 
 /// Rows behind the checkpoint are work that was done: fewer iterations would lose it.

@@ -206,6 +206,80 @@ fn an_interrupted_study_goes_on_also_in_processes_of_their_own() {
     assert_eq!(returns("apart"), returns("together"));
 }
 
+/// A run that somebody went on with otherwise is not the study's.
+#[cfg(unix)]
+#[test]
+fn a_begun_run_that_went_on_otherwise_is_made_again() {
+    let session = Session::new();
+    session.write("mine.toml", &examples()[0]);
+    let command = "study mine.toml --runs 1 --set budget=20000 --set settings.environment.horizon=30 --jobs 1 --only RT-PG --out";
+    let mut child = session
+        .command(&format!("{command} mixed"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    while !recorded(&session.path("mixed")) {
+        assert!(child.try_wait().unwrap().is_none(), "the study ended too early");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    signal(&child, Signal::SIGINT);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let run = std::fs::read_dir(session.path("mixed/runs")).unwrap().next().unwrap().unwrap();
+    let run = format!("mixed/runs/{}", run.file_name().to_str().unwrap());
+    let made = session.metrics(&run).len();
+    let config = read(&session, &format!("{run}/config.toml"));
+    let line = config.lines().find(|line| line.starts_with("learning_rate")).unwrap();
+    session.edit_config(&run, line, "learning_rate = 0.5");
+    session.succeed(&format!("train --resume {run} --set iterations={}", made + 2));
+    let output = session.run(&format!("{command} mixed"));
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && told.contains("`optimizer.learning_rate` is"), "{told}");
+    assert!(told.contains("the run is made again"), "{told}");
+    session.succeed(&format!("{command} whole"));
+    let returns = |out: &str| column(&read(&session, &format!("{out}/results.csv")), "return_mean");
+    assert_eq!(returns("mixed"), returns("whole"));
+}
+
+/// Whoever asks a run to end, and however often: the study by its own Ctrl-C, and the system when the study is killed.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_study_that_is_asked_and_then_killed_saves_its_runs() {
+    const STUDY: &str = r#"
+        title = "slow"
+        environments = ["pendulum"]
+        runs = 1
+        budget = 100_000_000
+        [settings.policy]
+        hidden = []
+        [[algorithm]]
+        label = "A"
+        name = "gpomdp"
+        batch_size = 20_000
+    "#;
+    let session = Session::new();
+    session.write("slow.toml", STUDY);
+    let command = "study slow.toml --out apart --set isolated=true --jobs 1";
+    let mut child = session.command(command).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let wait_until = |holds: &dyn Fn() -> bool| {
+        let begin = Instant::now();
+        while !holds() {
+            assert!(begin.elapsed() < Duration::from_mins(1), "nothing happened for a minute");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    wait_until(&|| recorded(&session.path("apart")));
+    signal(&child, Signal::SIGINT);
+    std::thread::sleep(Duration::from_millis(600));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let mut runs = std::fs::read_dir(session.path("apart/runs")).unwrap().map(|entry| entry.unwrap().path());
+    let run = runs.find(|path| path.is_dir()).unwrap();
+    wait_until(&|| {
+        std::fs::read_to_string(run.join("summary.json")).is_ok_and(|text| text.contains("\"stopped\""))
+    });
+}
+
 /// Killed as by the system's out-of-memory killer: the run's own process saves and ends, too.
 #[cfg(target_os = "linux")]
 #[test]
