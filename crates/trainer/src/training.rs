@@ -258,6 +258,7 @@ impl Trainer {
         if row.dropped == 0 {
             self.update_normalizer();
         }
+        self.progress.evaluation_failed = false;
         row.evaluation_return = match self.evaluate(row.iteration, judged) {
             Err(TrainError::EvaluationNotFinite { .. }) if self.config.bad_batches == BadBatches::Drop => {
                 None

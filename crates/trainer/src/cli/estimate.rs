@@ -351,7 +351,8 @@ fn print(result: &LoggedEstimate, logged: &LoggedTrajectories, device: &str) {
         report.effective_sample_size
     ));
     let largest = report.largest_weight;
-    let largest = if largest >= 1e-3 { format!("{largest:.4}") } else { format!("{largest:.3e}") };
+    let largest =
+        if largest == 0.0 || largest >= 1e-3 { format!("{largest:.4}") } else { format!("{largest:.3e}") };
     print_line(format_args!(
         "largest weight             {largest} times the weight 1/{trajectories} of plain averaging"
     ));

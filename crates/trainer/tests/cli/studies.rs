@@ -206,6 +206,15 @@ fn an_interrupted_study_goes_on_also_in_processes_of_their_own() {
     assert_eq!(returns("apart"), returns("together"));
 }
 
+#[cfg(unix)]
+fn wait_until(holds: impl Fn() -> bool) {
+    let begin = Instant::now();
+    while !holds() {
+        assert!(begin.elapsed() < Duration::from_mins(1), "nothing happened for a minute");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// A run that somebody went on with otherwise is not the study's.
 #[cfg(unix)]
 #[test]
@@ -219,10 +228,7 @@ fn a_begun_run_that_went_on_otherwise_is_made_again() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    while !recorded(&session.path("mixed")) {
-        assert!(child.try_wait().unwrap().is_none(), "the study ended too early");
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    wait_until(|| recorded(&session.path("mixed")));
     signal(&child, Signal::SIGINT);
     assert_eq!(child.wait().unwrap().code(), Some(130));
     let run = std::fs::read_dir(session.path("mixed/runs")).unwrap().next().unwrap().unwrap();
@@ -261,21 +267,14 @@ fn a_study_that_is_asked_and_then_killed_saves_its_runs() {
     session.write("slow.toml", STUDY);
     let command = "study slow.toml --out apart --set isolated=true --jobs 1";
     let mut child = session.command(command).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let wait_until = |holds: &dyn Fn() -> bool| {
-        let begin = Instant::now();
-        while !holds() {
-            assert!(begin.elapsed() < Duration::from_mins(1), "nothing happened for a minute");
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    };
-    wait_until(&|| recorded(&session.path("apart")));
+    wait_until(|| recorded(&session.path("apart")));
     signal(&child, Signal::SIGINT);
     std::thread::sleep(Duration::from_millis(600));
     child.kill().unwrap();
     child.wait().unwrap();
     let mut runs = std::fs::read_dir(session.path("apart/runs")).unwrap().map(|entry| entry.unwrap().path());
     let run = runs.find(|path| path.is_dir()).unwrap();
-    wait_until(&|| {
+    wait_until(|| {
         std::fs::read_to_string(run.join("summary.json")).is_ok_and(|text| text.contains("\"stopped\""))
     });
 }
@@ -289,20 +288,13 @@ fn runs_end_with_their_study() {
     let command =
         format!("study mine.toml --runs 1 --set budget=10000000 {ISOLATED} --only RT-PG --out apart");
     let mut child = session.command(&command).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let wait_until = |holds: &dyn Fn() -> bool| {
-        let begin = Instant::now();
-        while !holds() {
-            assert!(begin.elapsed() < Duration::from_mins(1), "nothing happened for a minute");
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    };
-    wait_until(&|| recorded(&session.path("apart")));
+    wait_until(|| recorded(&session.path("apart")));
     child.kill().unwrap();
     child.wait().unwrap();
     let mut runs = std::fs::read_dir(session.path("apart/runs")).unwrap().map(|entry| entry.unwrap().path());
     let run = runs.find(|path| path.is_dir()).unwrap();
     let ending = || std::fs::read_to_string(run.join("summary.json")).unwrap_or_default();
-    wait_until(&|| ending().contains("\"stopped\""));
+    wait_until(|| ending().contains("\"stopped\""));
 }
 
 /// Rows of the estimates of a gradient study whose files begin with `label`; without a file, none.
